@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tests/unit/harness.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct harness *harness_create(void)
+{
+    struct harness *h = calloc(1, sizeof(*h));
+
+    if (h == NULL || (h->loop = loop_create(true)) == NULL ||
+        (h->plat.ram = calloc(1, HARNESS_RAM_SIZE)) == NULL) {
+        abort();
+    }
+    h->plat.shutdown_reason = -1;
+    if (board_init(&h->board, h->loop, &h->plat, (struct guestmem *)(void *)&h->plat) != 0) {
+        abort();
+    }
+    return h;
+}
+
+void harness_destroy(struct harness *h)
+{
+    board_fini(&h->board);
+    loop_destroy(h->loop);
+    free(h->plat.ram);
+    free(h);
+}
+
+uint32_t harness_in(struct harness *h, uint16_t port, unsigned size)
+{
+    return (uint32_t)bus_read(h->board.bus, BUS_PORT, port, size);
+}
+
+void harness_out(struct harness *h, uint16_t port, unsigned size, uint32_t value)
+{
+    bus_write(h->board.bus, BUS_PORT, port, size, value);
+}
+
+uint64_t harness_read(struct harness *h, uint64_t gpa, unsigned size)
+{
+    return bus_read(h->board.bus, BUS_MMIO, gpa, size);
+}
+
+void harness_write(struct harness *h, uint64_t gpa, unsigned size, uint64_t value)
+{
+    bus_write(h->board.bus, BUS_MMIO, gpa, size, value);
+}
+
+uint32_t harness_pci_read(struct harness *h, uint8_t devfn, unsigned reg, unsigned size)
+{
+    return pci_config_read(h->board.pci, devfn, reg, size);
+}
+
+void harness_pci_write(struct harness *h, uint8_t devfn, unsigned reg, unsigned size, uint32_t value)
+{
+    pci_config_write(h->board.pci, devfn, reg, size, value);
+}
+
+void harness_step(struct harness *h, uint64_t ns)
+{
+    loop_advance(h->loop, ns);
+    loop_poll(h->loop, 0);
+}
+
+bool harness_transfer(struct harness *from, struct harness *to)
+{
+    struct save_stream first;
+    struct save_stream in;
+    struct save_stream second;
+    bool equal;
+
+    save_init(&first);
+    save_init(&second);
+    equal = board_save(&from->board, &first) == 0;
+    save_init_load(&in, first.data, first.len);
+    equal = equal && board_load(&to->board, &in) == 0;
+    equal = equal && board_save(&to->board, &second) == 0;
+    equal = equal && first.len == second.len && memcmp(first.data, second.data, first.len) == 0;
+    save_free(&first);
+    save_free(&second);
+    return equal;
+}
+
+bool harness_save_load_save(struct harness *h)
+{
+    return harness_transfer(h, h);
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/*
+ * The picture, between one graphics adapter (the source) and any number of viewers (VNC, SDL, screen shots).
+ *
+ * Pixels are 32-bit XRGB in host order (0x00RRGGBB), top to bottom, stride = width * 4 bytes rounded up to 64. The surface
+ * belongs to the display. The loop thread draws; viewers that run on a thread of their own take the lock while they copy. Nothing
+ * is drawn, tracked or timed while nobody looks: the display calls source->refresh() at most every DISPLAY_REFRESH_NS, and only with a
+ * viewer; when a run of refreshes changed nothing the interval grows (to DISPLAY_IDLE_NS), input or a change makes it short again.
+ */
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct loop;
+struct display;
+
+enum { DISPLAY_MAX_WIDTH = 4096, DISPLAY_MAX_HEIGHT = 4096 };
+#define DISPLAY_REFRESH_NS 30000000ull
+#define DISPLAY_IDLE_NS 250000000ull
+
+struct display *display_create(struct loop *loop);
+void display_destroy(struct display *d);
+
+/* ---- the source's side (a graphics adapter; loop thread) ---- */
+
+struct display_source {
+    /* Draws what changed since the last call: display_resize() if the size differs, then rows through display_row(), then
+     * display_dirty() for what was touched. full: draw everything (first viewer, or after a resize). Returns true if anything changed. */
+    bool (*refresh)(void *dev, struct display *d, bool full);
+    /* The last viewer went away: stop dirty tracking. */
+    void (*idle)(void *dev);
+};
+void display_set_source(struct display *d, const struct display_source *source, void *dev);
+
+/* New size in pixels, 1..MAX; larger is clamped. Contents become black and everything is dirty. No-op if unchanged. false: no memory, old
+ * size kept. */
+bool display_resize(struct display *d, int width, int height);
+int display_width(const struct display *d);
+int display_height(const struct display *d);
+/* Row y of the surface, display_width() pixels. */
+uint32_t *display_row(struct display *d, int y);
+/* Marks a rectangle (clipped) as changed for all viewers. */
+void display_dirty(struct display *d, int x, int y, int width, int height);
+
+/* Hardware cursor: 64x64 at most, ARGB premultiplied not; shape NULL hides it. Position in picture pixels of the top left. Viewers show
+ * it themselves or blend it. */
+void display_cursor(struct display *d, const uint32_t *argb, int width, int height, int hot_x, int hot_y);
+void display_cursor_move(struct display *d, int x, int y, bool visible);
+
+/* ---- the viewers' side ---- */
+
+struct display_viewer {
+    /* Loop thread, display locked: the size changed / rectangles were drawn / cursor changed. Keep it short; wake your thread. */
+    void (*resized)(void *ui, int width, int height);
+    void (*updated)(void *ui, int x, int y, int width, int height);
+    void (*cursor)(void *ui);
+};
+/* Adds a viewer front end (one per server or window, not per client). It starts inactive. */
+int display_add_viewer(struct display *d, const struct display_viewer *viewer, void *ui);
+void display_remove_viewer(struct display *d, void *ui);
+/* Loop thread: tells whether anybody looks through this front end (a client is connected). */
+void display_viewer_active(struct display *d, void *ui, bool active);
+/* Loop thread: a fresh picture is wanted now (client asked, input happened). */
+void display_kick(struct display *d);
+/* Loop thread: one full synchronous refresh (screen shots). */
+void display_refresh_now(struct display *d);
+
+/* Any thread: exclusive access to the surface for copying. Held briefly; the loop thread skips a refresh rather than wait. */
+void display_lock(struct display *d);
+void display_unlock(struct display *d);
+/* Under the lock. */
+const uint32_t *display_pixels(const struct display *d, int *width, int *height, int *stride_bytes);
