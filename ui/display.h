@@ -15,7 +15,7 @@
 struct loop;
 struct display;
 
-enum { DISPLAY_MAX_WIDTH = 4096, DISPLAY_MAX_HEIGHT = 4096 };
+enum { DISPLAY_MAX_WIDTH = 4096, DISPLAY_MAX_HEIGHT = 4096, DISPLAY_MAX_CURSOR = 64 };
 #define DISPLAY_REFRESH_NS 30000000ull
 #define DISPLAY_IDLE_NS 250000000ull
 
@@ -38,22 +38,23 @@ void display_set_source(struct display *d, const struct display_source *source, 
 bool display_resize(struct display *d, int width, int height);
 int display_width(const struct display *d);
 int display_height(const struct display *d);
-/* Row y of the surface, display_width() pixels. */
+/* Row y of the surface, display_width() pixels. NULL outside refresh() with no viewer (there is no surface), and for a y outside. */
 uint32_t *display_row(struct display *d, int y);
 /* Marks a rectangle (clipped) as changed for all viewers. */
 void display_dirty(struct display *d, int x, int y, int width, int height);
 
 /* Hardware cursor: 64x64 at most, ARGB premultiplied not; shape NULL hides it. Position in picture pixels of the top left. Viewers show
- * it themselves or blend it. */
+ * it themselves or blend it. The shape starts hidden at 0,0. */
 void display_cursor(struct display *d, const uint32_t *argb, int width, int height, int hot_x, int hot_y);
 void display_cursor_move(struct display *d, int x, int y, bool visible);
 
 /* ---- the viewers' side ---- */
 
 struct display_viewer {
-    /* Loop thread, display locked: the size changed / rectangles were drawn / cursor changed. Keep it short; wake your thread. */
+    /* Loop thread, display locked: the size changed / rectangles were drawn. Keep it short; wake your thread. Each may be NULL. */
     void (*resized)(void *ui, int width, int height);
     void (*updated)(void *ui, int x, int y, int width, int height);
+    /* Loop thread, not locked: the cursor's shape or place changed; see display_cursor_get(). */
     void (*cursor)(void *ui);
 };
 /* Adds a viewer front end (one per server or window, not per client). It starts inactive. */
@@ -63,8 +64,24 @@ void display_remove_viewer(struct display *d, void *ui);
 void display_viewer_active(struct display *d, void *ui, bool active);
 /* Loop thread: a fresh picture is wanted now (client asked, input happened). */
 void display_kick(struct display *d);
-/* Loop thread: one full synchronous refresh (screen shots). */
+/* Loop thread: one full synchronous refresh (screen shots). Without a viewer the surface stays until the next one comes and goes. */
 void display_refresh_now(struct display *d);
+/* Loop thread: a fresh picture with its cursor as binary PPM. 0 or -errno. Leaves no surface behind when nobody looks. */
+int display_write_ppm(struct display *d, const char *path);
+
+/* The hardware cursor as the source last set it. */
+struct display_cursor_image {
+    uint32_t serial; /* changes with the shape */
+    int x, y;        /* of the top left, picture pixels, any value */
+    bool visible;
+    int width, height; /* 0: no shape; rows are `width` pixels apart */
+    int hot_x, hot_y;
+    uint32_t argb[DISPLAY_MAX_CURSOR * DISPLAY_MAX_CURSOR];
+};
+/* Loop thread: never NULL. */
+const struct display_cursor_image *display_cursor_get(const struct display *d);
+/* Any thread, on a copy: draws the cursor's pixels of picture row y over `row` (width pixels). */
+void display_cursor_blend(const struct display_cursor_image *c, uint32_t *row, int y, int width);
 
 /* Any thread: exclusive access to the surface for copying. Held briefly; the loop thread skips a refresh rather than wait. */
 void display_lock(struct display *d);
