@@ -9,7 +9,7 @@ B       := build
 
 CC      ?= gcc
 CLANG   ?= clang
-PKGS    := xendevicemodel xenforeignmemory xenevtchn xentoolcore xenstore xencontrol \
+PKGS    := xendevicemodel xenforeignmemory xenevtchn xencall xentoolcore xentoollog xenstore \
            libvncserver json-c
 WARN    := -Wall -Wextra -Werror -Wconversion -Wimplicit-fallthrough -Wvla -Wshadow
 CPPFLAGS += -I. -D_GNU_SOURCE -DHVM_DM_VERSION='"$(VERSION)"' -DHVM_DM_DATADIR='"$(PREFIX)/share/hvm-dm"'

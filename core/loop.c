@@ -362,6 +362,11 @@ static void run_bottom_halves(struct loop *loop)
     }
 }
 
+bool loop_work_waits(const struct loop *loop)
+{
+    return loop->bh_first != NULL || __atomic_load_n(&loop->post_first, __ATOMIC_RELAXED) != NULL;
+}
+
 /* ---- the loop ---- */
 
 void loop_poll(struct loop *loop, uint64_t max_wait_ns)

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/* What the files of ioreq/ share. */
+#include <stdint.h>
+
+/* Without it the public headers give the ABI of Xen 2. */
+#define __XEN_INTERFACE_VERSION__ 0x00040e00
+#include <xencall.h>
+#include <xendevicemodel.h>
+#include <xenevtchn.h>
+#include <xenforeignmemory.h>
+#include <xenstore.h>
+#include <xentoollog.h>
+#include <xen/hvm/ioreq.h>
+
+#include "core/board.h"
+#include "core/log.h"
+#include "ioreq/ioreq.h"
+
+enum {
+    XEN_PAGE_SHIFT = 12,
+    XEN_PAGE = 1 << XEN_PAGE_SHIFT,
+    IOREQ_VCPUS_MAX = 128, /* one page of struct ioreq: HVM_MAX_VCPUS */
+};
+
+struct guestmem;
+
+struct platform {
+    struct loop *loop;
+    struct platform_config cfg;
+    xentoollog_logger *logger;
+    xendevicemodel_handle *dm;
+    xenforeignmemory_handle *fmem;
+    xenevtchn_handle *evtchn;
+    xencall_handle *call;
+    struct xs_handle *xs;
+    struct guestmem *mem;
+    bool shutdown_sent;
+    bool log_dirty; /* a migration wants to know what we write (xen-set-global-dirty-log) */
+    uint64_t next_parking; /* guest address for the next platform_vram_create() */
+
+    /* The ioreq server. */
+    bool server_made;
+    ioservid_t server;
+    xenforeignmemory_resource_handle *pages_resource;
+    buffered_iopage_t *buffered;
+    shared_iopage_t *shared;
+    unsigned nvcpus;
+
+    /* Serving (server.c). */
+    struct board *board;
+    bool running;
+    struct watch watch;
+    struct bottom_half more;
+    evtchn_port_t vcpu_port[IOREQ_VCPUS_MAX];
+    evtchn_port_t buffered_port;
+    unsigned nbound;
+    evtchn_port_t masked[IOREQ_VCPUS_MAX + 1]; /* events taken and not unmasked yet */
+    unsigned nmasked;
+    unsigned spin_skip, spin_skip_left; /* see server.c: when waiting did not pay */
+};
+
+/* server.c */
+int server_create(struct platform *p, char *err, size_t errlen);
+void server_destroy(struct platform *p);
+
+/* guestmem.c */
+struct guestmem *guestmem_create(struct platform *p);
+void guestmem_destroy(struct guestmem *m);
+/* Xen says that the guest's memory map changed: nothing mapped before may be used for new accesses. */
+void guestmem_invalidate(struct guestmem *m);
+
+/* True when errno says that the domain is dying or gone: nothing to report. */
+bool domain_gone(int error);
