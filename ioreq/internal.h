@@ -3,15 +3,20 @@
 /* What the files of ioreq/ share. */
 #include <stdint.h>
 
-/* Without it the public headers give the ABI of Xen 2. */
-#define __XEN_INTERFACE_VERSION__ 0x00040e00
+/* The ioreq server definitions are the toolstack's; without this the public headers also give the ABI of Xen 2. */
+#define __XEN_TOOLS__ 1
 #include <xencall.h>
 #include <xendevicemodel.h>
 #include <xenevtchn.h>
 #include <xenforeignmemory.h>
 #include <xenstore.h>
 #include <xentoollog.h>
+#include <xen/hvm/dm_op.h>
+#include <xen/hvm/hvm_op.h>
 #include <xen/hvm/ioreq.h>
+#include <xen/hvm/params.h>
+#include <xen/memory.h>
+#include <xen/sched.h>
 
 #include "core/board.h"
 #include "core/log.h"
@@ -52,6 +57,8 @@ struct platform {
     bool running;
     struct watch watch;
     struct bottom_half more;
+    struct timer buffered_timer; /* armed while the buffered port is left masked */
+    bool buffered_masked;
     evtchn_port_t vcpu_port[IOREQ_VCPUS_MAX];
     evtchn_port_t buffered_port;
     unsigned nbound;

@@ -7,11 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <xen/hvm/dm_op.h>
-#include <xen/hvm/hvm_op.h>
-#include <xen/hvm/params.h>
-#include <xen/sched.h>
-
 #include "ioreq/internal.h"
 
 bool domain_gone(int error)

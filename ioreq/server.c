@@ -20,9 +20,6 @@
 #include "core/pci.h"
 #include "ioreq/internal.h"
 
-#include <xen/hvm/dm_op.h>
-#include <xen/memory.h>
-
 enum {
     STATE_OFFSET = 30, /* struct ioreq: the byte of state, data_is_ptr, dir, df */
     STATE_MASK = 0x0f,
@@ -34,6 +31,7 @@ enum {
     SPIN_YIELD_NS = 20000, /* how often to let others on this CPU run meanwhile */
     SPIN_SKIP_MAX = 255,
     SLICE_NS = 2000000, /* after so long in here, other file descriptors get a turn */
+    BUFFERED_POLL_NS = 10000000,
 };
 
 /* One request, copied from the shared page once. */
@@ -79,6 +77,9 @@ void server_destroy(struct platform *p)
     if (p->loop != NULL) {
         loop_unwatch(&p->watch);
         bottom_half_cancel(&p->more);
+        if (p->board != NULL) {
+            timer_cancel(&p->buffered_timer);
+        }
     }
     for (unsigned i = 0; i < p->nbound; i++) {
         xenevtchn_unbind(p->evtchn, p->vcpu_port[i]);
@@ -394,13 +395,27 @@ static void serve(struct platform *p)
             break;
         }
     }
-    serve_buffered(p);
     unmask_all(p);
 }
 
 static void serve_more(void *arg)
 {
+    serve_buffered(arg);
     serve(arg);
+}
+
+/* Xen raises the buffered port for each entry: a screen of text would be two thousand wake-ups. So the port stays masked after its
+ * first event; the ring is drained with each synchronous request and by this timer, until it is found empty. */
+static void poll_buffered(void *arg)
+{
+    struct platform *p = arg;
+
+    if (p->running && serve_buffered(p)) {
+        timer_set(&p->buffered_timer, loop_now(p->loop, LOOP_HOST) + BUFFERED_POLL_NS);
+    } else {
+        p->buffered_masked = false;
+        xenevtchn_unmask(p->evtchn, p->buffered_port);
+    }
 }
 
 static void on_event(void *arg, uint32_t events)
@@ -411,6 +426,13 @@ static void on_event(void *arg, uint32_t events)
     (void)events;
     port = xenevtchn_pending(p->evtchn);
     if (port < 0) {
+        return;
+    }
+    if ((evtchn_port_t)port == p->buffered_port) {
+        if (!p->buffered_masked) {
+            p->buffered_masked = true;
+            timer_set(&p->buffered_timer, loop_now(p->loop, LOOP_HOST) + BUFFERED_POLL_NS);
+        }
         return;
     }
     if (p->nmasked < sizeof(p->masked) / sizeof(p->masked[0])) {
@@ -443,6 +465,7 @@ int platform_start(struct platform *p, struct board *board, char *err, size_t er
 
     p->board = board;
     bottom_half_init(&p->more, p->loop, serve_more, p);
+    timer_init(&p->buffered_timer, p->loop, LOOP_HOST, poll_buffered, p);
     if (xendevicemodel_get_ioreq_server_info(p->dm, dom, p->server, NULL, NULL, &bufport) != 0 ||
         xendevicemodel_set_ioreq_server_state(p->dm, dom, p->server, 1) != 0) {
         snprintf(err, errlen, "cannot enable the ioreq server of domain %d: %s", p->cfg.domid, strerror(errno));

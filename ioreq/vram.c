@@ -10,8 +10,6 @@
 
 #include "ioreq/internal.h"
 
-#include <xen/memory.h>
-
 enum {
     MEMORY_TYPE_WB = 6,       /* x86 MTRR type write-back */
     RELOCATE_BATCH = 1 << 14, /* pages per call; the hypercall itself is preemptible */
