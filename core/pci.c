@@ -288,6 +288,13 @@ void pci_set_rom(struct pci_device *pd, const uint8_t *rom, size_t len)
     pci_add_bar(pd, PCI_ROM_BAR, PCI_BAR_MEM, size, &rom_ops);
 }
 
+static void config_changed(struct pci_device *pd, unsigned reg, unsigned size)
+{
+    if (pd->ops->config_written != NULL) {
+        pd->ops->config_written(pd->dev, reg, size);
+    }
+}
+
 static void pci_function_reset(void *dev)
 {
     struct pci_device *pd = dev;
@@ -296,6 +303,7 @@ static void pci_function_reset(void *dev)
     memcpy(pd->config, pd->reset_config, sizeof(pd->config));
     update_intx(pd);
     update_bars(pd);
+    config_changed(pd, 0, sizeof(pd->config));
 }
 
 static int pci_function_state(void *dev, struct save_stream *s)
@@ -328,6 +336,7 @@ static int pci_function_state(void *dev, struct save_stream *s)
     pd->intx_level = !level;
     pci_set_intx(pd, level);
     update_bars(pd);
+    config_changed(pd, 0, sizeof(pd->config));
     return 0;
 }
 
@@ -417,7 +426,5 @@ void pci_config_write(struct pci_bus *bus, uint8_t devfn, unsigned reg, unsigned
     } else if (reg + size > PCI_BAR0 && reg < PCI_CAPABILITY_LIST) {
         update_bars(pd);
     }
-    if (pd->ops->config_written != NULL) {
-        pd->ops->config_written(pd->dev, reg, size);
-    }
+    config_changed(pd, reg, size);
 }

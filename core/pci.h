@@ -42,7 +42,8 @@ struct pci_device;
 
 struct pci_device_ops {
     struct device_ops base; /* base.reset/state/destroy get `dev`; config space is reset and saved by pci.c itself */
-    /* Optional. Called after a guest write changed configuration bytes [reg, reg + size) under the write masks. */
+    /* Optional. Called after a guest write to configuration bytes [reg, reg + size) under the write masks, and with (0, 256) after a
+     * reset and a load, which come after the device's own reset and state. */
     void (*config_written)(void *dev, unsigned reg, unsigned size);
     /* Optional. Called when BAR n starts (gpa/port address) or stops (UINT64_MAX) decoding. */
     void (*bar_moved)(void *dev, unsigned n, uint64_t addr);

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/*
+ * Shared by core/options*.c only: what is collected while the line is read, to be resolved when all of it is known.
+ */
+#include "core/options.h"
+#include "core/optlist.h"
+
+enum { OPTIONS_MAX_DEVICES = 64 };
+
+/* A -drive (or -cdrom, -hda, ...). Unset numbers are -1. */
+struct parsed_drive {
+    const char *option; /* how it was written, for messages */
+    const char *id, *file, *interface, *media, *format, *cache;
+    int64_t index, bus, unit;
+    bool readonly;
+    bool placed; /* has its place in o->drives */
+};
+
+/* A -device. */
+struct parsed_device {
+    const struct device_kind *kind;
+    const char *driver, *id, *drive, *netdev, *mac, *bus, *masterbus, *serial, *chardev, *addr;
+    int64_t unit, scsi_id, index;
+    uint64_t vgamem_mb, firstport, device_id, vendor_id, revision;
+    bool multifunction;
+    bool legacy_nic; /* from -net nic or -nic: created before all -device */
+    uint8_t devfn;
+};
+
+/* A -netdev, -net tap or -nic tap. */
+struct parsed_netdev {
+    const char *type, *id, *ifname;
+    int64_t fd;
+    bool used;
+};
+
+struct parser {
+    struct options *o;
+    char *err;
+    size_t errlen;
+    const char *option; /* the one being read, "-drive" */
+    struct parsed_drive drives[OPTIONS_MAX_DRIVES];
+    unsigned drive_count;
+    struct parsed_device devices[OPTIONS_MAX_DEVICES];
+    unsigned device_count;
+    struct parsed_netdev netdevs[OPTIONS_MAX_NICS];
+    unsigned netdev_count;
+    unsigned legacy_taps; /* -net tap so far; the n-th belongs to the n-th -net nic */
+    unsigned legacy_nics;
+    struct {
+        const char *chardev;
+    } monitors[OPTIONS_MAX_QMP];
+    unsigned monitor_count;
+    unsigned serial_count;
+    const char *serial_specs[OPTIONS_MAX_SERIALS]; /* may be "chardev:ID" */
+    const char *vga;        /* of -vga, or NULL */
+    uint64_t global_vgamem; /* MiB, 0: none */
+    bool graphics_off;      /* -nographic or -machine graphics=off */
+};
+
+/* Puts "OPTION: text" into p->err and returns -EINVAL. */
+int options_bad(struct parser *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* options_devices.c: one call per option; then one to resolve everything. */
+int options_add_drive(struct parser *p, const char *text);
+int options_add_plain_drive(struct parser *p, const char *path, const char *interface, int index, bool cdrom);
+int options_add_device(struct parser *p, const char *text);
+int options_add_netdev(struct parser *p, const char *text);
+int options_add_net(struct parser *p, const char *text);
+int options_add_nic(struct parser *p, const char *text);
+int options_add_usbdevice(struct parser *p, const char *text);
+int options_add_sound(struct parser *p, const char *text);
+int options_resolve_devices(struct parser *p);
+
+/* options_sockets.c: chardevs, monitors, serial ports, VNC. */
+int options_add_chardev(struct parser *p, const char *text);
+int options_add_mon(struct parser *p, const char *text);
+int options_add_qmp(struct parser *p, const char *text);
+int options_add_serial(struct parser *p, const char *text);
+int options_add_vnc(struct parser *p, const char *text);
+int options_resolve_sockets(struct parser *p);
+struct option_chardev *options_find_chardev(struct parser *p, const char *id);
