@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A small RFB client: screenshot as PNG, keys and pointer. Raw encoding and desktop size only.
+
+usage: vncshot.py [--password P] [--type TEXT] [--key NAME]... [--pointer X,Y,BUTTONS] [--wait S] HOST:PORT [OUT.png]
+"""
+
+import argparse
+import socket
+import struct
+import subprocess
+import time
+import zlib
+
+KEYS = {"enter": 0xff0d, "esc": 0xff1b, "tab": 0xff09, "backspace": 0xff08, "up": 0xff52, "down": 0xff54,
+        "left": 0xff51, "right": 0xff53, "shift": 0xffe1, "ctrl": 0xffe3, "alt": 0xffe9, "f1": 0xffbe, "f2": 0xffbf,
+        "f3": 0xffc0, "f4": 0xffc1, "home": 0xff50, "end": 0xff57, "pageup": 0xff55, "pagedown": 0xff56,
+        "insert": 0xff63, "delete": 0xffff}
+PIXEL_FORMAT = struct.pack(">BBBBHHHBBB3x", 32, 24, 0, 1, 255, 255, 255, 16, 8, 0)      # XRGB, little endian
+
+
+def des_encrypt(key, data):
+    """DES in ECB mode; OpenSSL still has it in its legacy provider."""
+    return subprocess.run(["openssl", "enc", "-des-ecb", "-provider", "legacy", "-provider", "default", "-nopad",
+                           "-K", key.hex()], input=data, stdout=subprocess.PIPE, check=True).stdout
+
+
+class Rfb:
+    """A connection. pixels: bytearray of width*height XRGB words, as last drawn."""
+
+    def __init__(self, host="127.0.0.1", port=5900, password=None, timeout=10):
+        self.sock = socket.create_connection((host, port), timeout)
+        version = self._read(12)
+        if not version.startswith(b"RFB "):
+            raise ConnectionError(f"not an RFB server: {version!r}")
+        self.sock.sendall(b"RFB 003.008\n")
+        count = self._read(1)[0]
+        if count == 0:
+            raise ConnectionError(self._text())
+        types = self._read(count)
+        if password is None and 1 in types:
+            self.sock.sendall(b"\1")
+        elif password is not None and 2 in types:
+            self.sock.sendall(b"\2")
+            challenge = self._read(16)
+            key = bytes(int(f"{b:08b}"[::-1], 2) for b in password.encode("latin-1")[:8].ljust(8, b"\0"))
+            self.sock.sendall(des_encrypt(key, challenge))
+        else:
+            raise ConnectionError(f"no security type in common, the server has {list(types)}")
+        if struct.unpack(">I", self._read(4))[0] != 0:
+            raise ConnectionError("refused: " + self._text())
+        self.sock.sendall(b"\1")
+        self.width, self.height = struct.unpack(">HH16x", self._read(20))
+        self.name = self._text()
+        self.sock.sendall(b"\0\0\0\0" + PIXEL_FORMAT)
+        encodings = (0, -223)
+        self.sock.sendall(struct.pack(f">BxH{len(encodings)}i", 2, len(encodings), *encodings))
+        self.pixels = bytearray(self.width * self.height * 4)
+        self.updates = 0
+
+    def _read(self, n):
+        data = bytearray()
+        while len(data) < n:
+            part = self.sock.recv(n - len(data))
+            if not part:
+                raise ConnectionError("the server closed the connection")
+            data += part
+        return bytes(data)
+
+    def _text(self):
+        return self._read(struct.unpack(">I", self._read(4))[0]).decode("latin-1")
+
+    def request(self, incremental):
+        """Asks for an update of the whole screen."""
+        self.sock.sendall(struct.pack(">BBHHHH", 3, int(incremental), 0, 0, self.width, self.height))
+
+    def read_message(self):
+        """Reads one server message; returns the rectangles of an update: list of (x, y, w, h)."""
+        kind = self._read(1)[0]
+        rects = []
+        if kind == 0:
+            for _ in range(struct.unpack(">xH", self._read(3))[0]):
+                x, y, w, h, encoding = struct.unpack(">HHHHi", self._read(12))
+                if encoding == -223:
+                    self.width, self.height = w, h
+                    self.pixels = bytearray(w * h * 4)
+                    self.request(False)
+                    continue
+                if encoding != 0:
+                    raise ConnectionError(f"encoding {encoding} was not asked for")
+                data = self._read(w * h * 4)
+                for row in range(h):
+                    at = ((y + row) * self.width + x) * 4
+                    self.pixels[at:at + w * 4] = data[row * w * 4:(row + 1) * w * 4]
+                rects.append((x, y, w, h))
+            self.updates += 1
+        elif kind == 1:
+            self._read(struct.unpack(">xHH", self._read(5))[1] * 6)
+        elif kind == 3:
+            self._read(3)
+            self._text()
+        elif kind != 2:
+            raise ConnectionError(f"unknown message {kind}")
+        return rects
+
+    def snapshot(self):
+        """Draws the whole screen once; the size may have changed in between."""
+        self.request(False)
+        while True:
+            size = self.width, self.height
+            rects = self.read_message()
+            if size == (self.width, self.height) and sum(w * h for _, _, w, h in rects) >= self.width * self.height:
+                return self
+            if rects and size == (self.width, self.height):
+                self.request(False)
+
+    def key(self, sym, down=None):
+        """A key by name or character; pressed and released when down is None."""
+        code = KEYS.get(sym, ord(sym) if len(sym) == 1 else None)
+        if code is None:
+            raise ValueError(f"unknown key {sym}")
+        for state in ((1, 0) if down is None else (int(down),)):
+            self.sock.sendall(struct.pack(">BBxxI", 4, state, code))
+
+    def type(self, text):
+        """Types text; upper case needs shift held, which servers do not add."""
+        for ch in text:
+            upper = ch.isupper() or ch in '!"#$%&()*+:<>?@^_{|}~'
+            if upper:
+                self.key("shift", True)
+            self.key("enter" if ch == "\n" else ch)
+            if upper:
+                self.key("shift", False)
+            time.sleep(0.05)
+
+    def pointer(self, x, y, buttons=0):
+        """Moves the pointer; buttons is a bit mask."""
+        self.sock.sendall(struct.pack(">BBHH", 5, buttons, x, y))
+
+    def colours(self):
+        """Number of pixels by colour (0xRRGGBB)."""
+        counts = {}
+        words = memoryview(self.pixels).cast("I")
+        for word in words:
+            counts[word & 0xffffff] = counts.get(word & 0xffffff, 0) + 1
+        return counts
+
+    def png(self, path):
+        """Writes what was drawn as PNG."""
+        rows = bytearray()
+        for y in range(self.height):
+            row = self.pixels[y * self.width * 4:(y + 1) * self.width * 4]
+            rgb = bytearray(self.width * 3)
+            rgb[0::3], rgb[1::3], rgb[2::3] = row[2::4], row[1::4], row[0::4]
+            rows += b"\0" + rgb
+
+        def chunk(kind, data):
+            return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+        with open(path, "wb") as f:
+            f.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", self.width, self.height, 8, 2, 0, 0, 0))
+                    + chunk(b"IDAT", zlib.compress(bytes(rows), 6)) + chunk(b"IEND", b""))
+
+    def close(self):
+        """Ends the connection."""
+        self.sock.close()
+
+
+def main():
+    """Command line."""
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--password")
+    p.add_argument("--type", default="", help="text to type first")
+    p.add_argument("--key", action="append", default=[], help=f"key to press first: a character or {', '.join(KEYS)}")
+    p.add_argument("--pointer", help="X,Y,BUTTONS")
+    p.add_argument("--wait", type=float, default=0, help="seconds between input and picture")
+    p.add_argument("server", help="HOST:PORT")
+    p.add_argument("out", nargs="?", help="PNG file")
+    a = p.parse_args()
+    host, _, port = a.server.rpartition(":")
+    rfb = Rfb(host or "127.0.0.1", int(port), a.password)
+    for key in a.key:
+        rfb.key(key)
+    rfb.type(a.type)
+    if a.pointer:
+        rfb.pointer(*map(int, a.pointer.split(",")))
+    time.sleep(a.wait)
+    if a.out:
+        rfb.snapshot().png(a.out)
+        print(f"{rfb.width}x{rfb.height}, {len(rfb.colours())} colours")
+    rfb.close()
+
+
+if __name__ == "__main__":
+    main()
