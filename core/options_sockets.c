@@ -9,14 +9,14 @@
 #include "core/options_parse.h"
 
 struct chardev_keys {
-    const char *kind, *id, *path, *host, *name;
+    const char *backend, *id, *path, *host, *name;
     int64_t port, fd;
     bool server, wait, wait_unused, append;
 };
 #define KEY(name) offsetof(struct chardev_keys, name)
 
 static const struct optkey chardev_common[] = {
-    {"kind", OPTKEY_STRING, KEY(kind), 0, 0, "socket|pty|file|null|stdio|spicevmc"},
+    {"backend", OPTKEY_STRING, KEY(backend), 0, 0, NULL},
     {"id", OPTKEY_STRING, KEY(id), 0, 0, NULL},
     {0},
 };
@@ -94,13 +94,10 @@ int options_add_chardev(struct parser *p, const char *text)
     const char *name;
     bool known = false;
 
-    if (optlist_split(&l, &o->arena, "-chardev", "kind", text, p->err, p->errlen) < 0) {
+    if (optlist_split(&l, &o->arena, "-chardev", "backend", text, p->err, p->errlen) < 0) {
         return -EINVAL;
     }
-    name = optlist_get(&l, "kind");
-    if (name && strcmp(name, "backend") == 0) {
-        name = NULL;
-    }
+    name = optlist_get(&l, "backend");
     for (size_t i = 0; name && i < sizeof(chardev_kinds) / sizeof(chardev_kinds[0]); i++) {
         if (strcmp(chardev_kinds[i].name, name) == 0) {
             kind = chardev_kinds[i].kind;
@@ -333,8 +330,8 @@ int options_resolve_sockets(struct parser *p)
             return -EINVAL;
         }
     }
-    for (unsigned i = 0; i < p->serial_count; i++) {
-        if (resolve_serial(p, i, p->serial_specs[i]) < 0) {
+    for (unsigned i = 0; i < OPTIONS_MAX_SERIALS; i++) {
+        if (p->serial_specs[i] && resolve_serial(p, i, p->serial_specs[i]) < 0) {
             return -EINVAL;
         }
     }
