@@ -8,7 +8,7 @@
 #include "core/pci.h"
 
 enum i440fx_reg { /* 82441FX datasheet 3.2; from 0x40 on all bytes are kept as written */
-    I440FX_DRT = 0x57,
+    I440FX_RAM_8MIB = 0x57, /* DEVIATION: DRAMC on the chip; on the boards guests know it says how much RAM there is */
     I440FX_PAM0 = 0x59,  /* .. 0x5f; store only: under Xen 0xc0000-0xfffff is plain RAM */
     I440FX_SMRAM = 0x72, /* store only: there is no SMM */
 };
@@ -122,7 +122,7 @@ static const struct pci_config_id i440fx_id = {
     .subsystem = 0x1100,
 };
 
-int i440fx_create(struct board *b)
+int i440fx_create(struct board *b, uint64_t ram_bytes)
 {
     struct i440fx *f = calloc(1, sizeof(*f));
     int rc;
@@ -131,7 +131,7 @@ int i440fx_create(struct board *b)
         return -ENOMEM;
     }
     pci_init(&f->pd, b, &i440fx_ops, f, PCI_DEVFN(0, 0), &i440fx_id);
-    f->pd.config[I440FX_DRT] = 0x20;
+    f->pd.config[I440FX_RAM_8MIB] = (uint8_t)(ram_bytes >> 23 < 0xff ? ram_bytes >> 23 : 0xff);
     f->pd.config[I440FX_SMRAM] = 0x02;
 
     rc = bus_add(b->bus, BUS_PORT, 0xcf8, 4, &confadd_ops, f, "i440fx-confadd");

@@ -10,6 +10,7 @@
 
 enum piix4_pm_reg { /* PIIX4 datasheet 7.1, configuration space; from 0x40 on all bytes are kept as written */
     PIIX4_PMBA = 0x40,
+    PIIX4_DEVACTB = 0x5b, /* bit 1: APMC is enabled */
     PIIX4_DEVRESB = 0x5f, /* bit 7: LPT decode, as firmware reports it */
     PIIX4_DEVRESC = 0x63,
     PIIX4_DEVRESD = 0x67, /* bit 3: COM1, bits 7 and 4: COM2 */
@@ -255,6 +256,7 @@ int piix4_pm_create(struct board *b, const struct piix4_pm_config *cfg)
     pci_init(&p->pd, b, &piix4_pm_ops, p, PCI_DEVFN(1, 3), &piix4_pm_id);
     pci_set16(p->pd.config, PCI_STATUS, 0x0280); /* fast back-to-back, DEVSEL# timing medium */
     pci_set32(p->pd.config, PIIX4_PMBA, 1);
+    p->pd.config[PIIX4_DEVACTB] = 0x02;
     p->pd.config[PIIX4_DEVRESB] = cfg->lpt1 ? 0x90 : 0x10;
     p->pd.config[PIIX4_DEVRESC] = 0x60;
     p->pd.config[PIIX4_DEVRESD] = (uint8_t)((cfg->com1 ? 0x08 : 0) | (cfg->com2 ? 0x90 : 0));

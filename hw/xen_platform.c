@@ -234,7 +234,6 @@ static const struct pci_config_id xen_platform_id = {
     .subsystem_vendor = 0x5853,
     .subsystem = 0x0001,
     .interrupt_pin = 1, /* never driven by us: guests take Xen's event channel interrupt through it */
-    .command_reset = PCI_COMMAND_IO | PCI_COMMAND_MEMORY,
 };
 
 int xen_platform_create(struct board *b, const struct xen_platform_config *cfg)
