@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * hvm-dm: the process. Opens what the command line names, builds the board, serves ioreqs until the toolstack ends it. Every failure before
+ * "running" is one line on stderr and exit code 1, with nothing left behind; libxl keeps no other diagnosis.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "block/block.h"
+#include "core/chardev.h"
+#include "core/log.h"
+#include "core/options.h"
+#include "hw/board.h"
+#include "hw/piix_ide.h"
+#include "ioreq/ioreq.h"
+#include "monitor/qmp.h"
+#include "ui/display.h"
+#include "ui/input.h"
+#include "ui/vnc.h"
+
+enum { ERR_LEN = 512, MIB = 1 << 20 };
+
+struct app {
+    struct options o;
+    struct loop *loop;
+    struct platform *platform;
+    struct board board;
+    bool board_made;
+    struct board_parts parts;
+    struct board_handles handles;
+    struct vnc *vnc;
+    struct vnc_info vnc_now; /* strings that query-vnc borrows */
+    struct qmp *qmp;
+    const struct option_drive *drives[BOARD_IDE_DRIVES]; /* in command-line order, for query-block */
+    unsigned drive_count;
+    struct watch signals;
+    int signal_fd;
+    bool running;
+    bool started; /* has been running once: "paused" rather than "prelaunch" */
+    char err[ERR_LEN];
+};
+
+/* ---- run state ---- */
+
+static int set_running(struct app *a, bool running, char *err, size_t errlen)
+{
+    if (running && !a->started) {
+        int ret = platform_start(a->platform, &a->board, err, errlen);
+
+        if (ret != 0) {
+            return ret;
+        }
+        a->started = true;
+    }
+    if (running != a->running) {
+        a->running = running;
+        loop_set_running(a->loop, running);
+        platform_set_running(a->platform, running);
+    }
+    return 0;
+}
+
+static void on_signal(void *arg, uint32_t events)
+{
+    struct app *a = arg;
+    struct signalfd_siginfo info;
+
+    (void)events;
+    if (read(a->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        log_msg("ending on signal %u from pid %u", info.ssi_signo, info.ssi_pid);
+        loop_quit(a->loop);
+    }
+}
+
+/* Blocked before any thread exists, so that only the signalfd sees them. */
+static int catch_signals(struct app *a)
+{
+    static const int ignored[] = {SIGPIPE, SIGXFSZ}; /* both come back as errors of the call */
+    sigset_t set;
+
+    for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++) {
+        signal(ignored[i], SIG_IGN);
+    }
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    a->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (a->signal_fd < 0 || loop_watch(a->loop, &a->signals, a->signal_fd, EPOLLIN, on_signal, a) != 0) {
+        snprintf(a->err, sizeof(a->err), "cannot catch signals: %s", strerror(errno));
+        return -1;
+    }
+    return 0;
+}
+
+/* ---- what QMP asks ---- */
+
+static const char *env_status(void *opaque)
+{
+    const struct app *a = opaque;
+
+    return a->running ? "running" : a->started ? "paused" : "prelaunch";
+}
+
+static int env_cont(void *opaque, char *err, size_t errlen)
+{
+    return set_running(opaque, true, err, errlen);
+}
+
+static int env_stop(void *opaque, char *err, size_t errlen)
+{
+    struct app *a = opaque;
+    int ret = a->started ? set_running(a, false, err, errlen) : 0;
+
+    for (unsigned i = 0; ret == 0 && i < BOARD_IDE_DRIVES; i++) {
+        if (a->parts.ide_medium[i] != NULL) {
+            block_drain(a->parts.ide_medium[i]);
+        }
+    }
+    return ret;
+}
+
+static void env_quit(void *opaque)
+{
+    struct app *a = opaque;
+
+    log_msg("ending on QMP quit");
+    loop_quit(a->loop);
+}
+
+static void env_vnc_info(void *opaque, struct qmp_vnc *out)
+{
+    struct app *a = opaque;
+
+    vnc_info(a->vnc, &a->vnc_now);
+    *out = (struct qmp_vnc){
+        .enabled = a->vnc_now.enabled,
+        .host = a->vnc_now.host,
+        .service = a->vnc_now.service,
+        .family = a->vnc_now.family,
+        .auth = a->vnc_now.auth,
+        .clients = (unsigned)a->vnc_now.client_count,
+    };
+}
+
+static int env_vnc_set_password(void *opaque, const char *password, char *err, size_t errlen)
+{
+    struct app *a = opaque;
+
+    if (a->vnc == NULL || vnc_set_password(a->vnc, password) != 0) {
+        snprintf(err, errlen, "VNC was not started with password=on");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static bool env_chardev(void *opaque, unsigned i, struct qmp_chardev *out)
+{
+    const struct app *a = opaque;
+
+    for (unsigned n = 0; n < BOARD_SERIALS; n++) {
+        if (a->parts.serial[n] != NULL && i-- == 0) {
+            *out = (struct qmp_chardev){chardev_label(a->parts.serial[n]), chardev_filename(a->parts.serial[n]), true};
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool env_block(void *opaque, unsigned i, struct qmp_block *out)
+{
+    struct app *a = opaque;
+    const struct option_drive *d;
+    const struct block *medium;
+
+    if (i >= a->drive_count) {
+        return false;
+    }
+    d = a->drives[i];
+    medium = a->parts.ide_medium[d->index];
+    *out = (struct qmp_block){
+        .device = d->drive_id,
+        .qdev = d->id,
+        .removable = d->cdrom,
+        .inserted = medium != NULL,
+        .path = d->path,
+        .format = d->format,
+        .readonly = d->readonly || d->cdrom,
+    };
+    if (medium != NULL) {
+        out->size_bytes = block_size_bytes(medium);
+        out->stats = block_get_stats(medium);
+    }
+    return true;
+}
+
+/* ---- opening ---- */
+
+static int open_drives(struct app *a)
+{
+    for (unsigned i = 0; i < a->o.drive_count; i++) {
+        const struct option_drive *d = &a->o.drives[i];
+        struct block_config cfg = {
+            .path = d->path, .format = d->format, .fd = -1, .readonly = d->readonly || d->cdrom, .cdrom = d->cdrom};
+
+        if (d->bus != OPTION_BUS_IDE || d->index >= BOARD_IDE_DRIVES) {
+            snprintf(a->err, sizeof(a->err), "drive %s: this bus is not emulated", d->id);
+            return -1;
+        }
+        a->parts.ide[d->index] = d;
+        a->drives[a->drive_count++] = d;
+        if (d->path == NULL) {
+            continue;
+        }
+        a->parts.ide_medium[d->index] = block_open(a->loop, &cfg, a->err, sizeof(a->err));
+        if (a->parts.ide_medium[d->index] == NULL) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int open_serials(struct app *a)
+{
+    for (unsigned i = 0; i < BOARD_SERIALS; i++) {
+        char label[16];
+
+        if (a->o.serials[i] == NULL) {
+            continue;
+        }
+        snprintf(label, sizeof(label), "serial%u", i);
+        a->parts.serial[i] = chardev_open(a->loop, label, a->o.serials[i], a->err, sizeof(a->err));
+        if (a->parts.serial[i] == NULL) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int open_screen(struct app *a)
+{
+    static const struct {
+        const char *file;
+        uint16_t vendor, device;
+    } roms[] = {
+        [OPTION_VGA_STD] = {"vgabios-stdvga.bin", 0x1234, 0x1111},
+        [OPTION_VGA_CIRRUS] = {"vgabios-cirrus.bin", 0x1013, 0x00b8},
+    };
+    const struct option_vnc *v = &a->o.vnc;
+
+    a->parts.display = display_create(a->loop);
+    a->parts.input = input_create(a->loop);
+    if (a->parts.display == NULL || a->parts.input == NULL) {
+        snprintf(a->err, sizeof(a->err), "out of memory");
+        return -1;
+    }
+    if (a->o.vga.kind == OPTION_VGA_STD || a->o.vga.kind == OPTION_VGA_CIRRUS) {
+        if (rom_load(a->o.firmware_dir, roms[a->o.vga.kind].file, roms[a->o.vga.kind].vendor, roms[a->o.vga.kind].device,
+                     &a->parts.vga_rom, a->err, sizeof(a->err)) != 0) {
+            return -1;
+        }
+    }
+    if (v->enabled) {
+        struct vnc_config cfg = {
+            .host = v->host,
+            .unix_path = v->unix_path,
+            .display = v->display,
+            .to = v->to,
+            .ipv4 = v->ipv4,
+            .ipv6 = v->ipv6,
+            .password = v->password,
+            .share = v->force_shared   ? VNC_SHARE_FORCE_SHARED
+                     : v->exclusive_ok ? VNC_SHARE_ALLOW_EXCLUSIVE
+                                       : VNC_SHARE_IGNORE,
+            .name = a->o.name,
+        };
+
+        a->vnc = vnc_create(a->loop, a->parts.display, a->parts.input, &cfg, a->err, sizeof(a->err));
+        if (a->vnc == NULL) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int open_board(struct app *a)
+{
+    struct platform_config cfg = {
+        .domid = a->o.domid,
+        .ram_bytes = (uint64_t)a->o.mem_mib * MIB,
+        .max_ram_below_4g = a->o.max_ram_below_4g,
+    };
+
+    a->platform = platform_open(a->loop, &cfg, a->err, sizeof(a->err));
+    if (a->platform == NULL) {
+        return -1;
+    }
+    if (board_init(&a->board, a->loop, a->platform, platform_guestmem(a->platform)) != 0) {
+        snprintf(a->err, sizeof(a->err), "out of memory");
+        return -1;
+    }
+    a->board_made = true;
+    return board_populate(&a->board, &a->o, &a->parts, &a->handles, a->err, sizeof(a->err));
+}
+
+static int open_monitors(struct app *a)
+{
+    const struct qmp_env env = {
+        .opaque = a,
+        .name = a->o.name,
+        .vcpus_online = a->o.vcpus_online,
+        .vcpus_max = a->o.vcpus_max,
+        .status = env_status,
+        .cont = env_cont,
+        .stop = env_stop,
+        .quit = env_quit,
+        .vnc_info = env_vnc_info,
+        .vnc_set_password = env_vnc_set_password,
+        .chardev = env_chardev,
+        .block = env_block,
+    };
+
+    a->qmp = qmp_create(a->loop, &env);
+    if (a->qmp == NULL) {
+        snprintf(a->err, sizeof(a->err), "out of memory");
+        return -1;
+    }
+    for (unsigned i = 0; i < a->o.qmp_count; i++) {
+        const struct option_qmp *q = &a->o.qmp[i];
+        int ret = q->path != NULL ? qmp_listen_path(a->qmp, q->id, q->path, a->err, sizeof(a->err))
+                                  : qmp_listen_fd(a->qmp, q->id, q->fd, a->err, sizeof(a->err));
+
+        if (ret != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The order of contract toolstack.md 2.1: everything is ready before "running" is written. */
+static int start(struct app *a)
+{
+    a->loop = loop_create(false);
+    if (a->loop == NULL) {
+        snprintf(a->err, sizeof(a->err), "cannot create the event loop: %s", strerror(errno));
+        return -1;
+    }
+    loop_set_running(a->loop, false);
+    if (catch_signals(a) != 0 || open_drives(a) != 0 || open_serials(a) != 0 || open_screen(a) != 0 ||
+        open_board(a) != 0 || open_monitors(a) != 0) {
+        return -1;
+    }
+    if (a->o.start_paused) {
+        return 0; /* dm_restrict: readiness is the answer to query-status */
+    }
+    if (set_running(a, true, a->err, sizeof(a->err)) != 0) {
+        return -1;
+    }
+    return platform_set_state(a->platform, "running", a->err, sizeof(a->err));
+}
+
+/* Ends everything in reverse; each part may be missing. Images are flushed by block_close(). */
+static void stop(struct app *a)
+{
+    if (a->started) {
+        platform_set_running(a->platform, false);
+    }
+    qmp_destroy(a->qmp);
+    if (a->board_made) {
+        board_fini(&a->board);
+    }
+    platform_close(a->platform);
+    vnc_destroy(a->vnc);
+    display_destroy(a->parts.display);
+    input_destroy(a->parts.input);
+    rom_free(&a->parts.vga_rom);
+    for (unsigned i = 0; i < BOARD_SERIALS; i++) {
+        chardev_close(a->parts.serial[i]);
+    }
+    for (unsigned i = 0; i < BOARD_IDE_DRIVES; i++) {
+        block_close(a->parts.ide_medium[i]);
+    }
+    loop_unwatch(&a->signals);
+    if (a->signal_fd > 0) {
+        close(a->signal_fd);
+    }
+    loop_destroy(a->loop);
+    options_free(&a->o);
+}
+
+int main(int argc, char *argv[])
+{
+    static struct app a;
+    int ret;
+
+    log_init();
+    ret = options_parse(&a.o, argc, argv, a.err, sizeof(a.err));
+    if (ret == OPTIONS_HELP || ret == OPTIONS_VERSION) {
+        fputs(ret == OPTIONS_HELP ? options_help_text() : options_version_text(), stdout);
+        options_free(&a.o);
+        return fflush(stdout) == 0 ? 0 : 1;
+    }
+    if (ret == 0) {
+        ret = options_check_supported(&a.o, a.err, sizeof(a.err));
+    }
+    if (ret != 0) {
+        log_msg("%s", a.err);
+        options_free(&a.o);
+        return 1;
+    }
+    ret = start(&a);
+    if (ret != 0) {
+        log_msg("%s", a.err);
+    } else {
+        loop_run(a.loop);
+    }
+    stop(&a);
+    return ret == 0 ? 0 : 1;
+}

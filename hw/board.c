@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The only list of the machine's devices. Ports and memory of each are registered by the device itself; where to look:
+ *
+ *     slot    device                       file
+ *     00.0    82441FX host bridge          hw/i440fx.c     0xcf8-0xcfb (0xcf9 reset)
+ *     01.0    82371SB ISA bridge           hw/piix3.c      PIRQ routing; 0x92
+ *     01.1    PIIX3 IDE                    hw/piix_ide.c   bus master BAR; 0x1f0-0x1f7, 0x3f6, 0x170-0x177, 0x376 in hw/ide.c
+ *     01.3    82371AB power management     hw/piix4_pm.c   0xb000-0xb03f, 0xb2-0xb3
+ *     02.0    Xen platform (machine xenfv) hw/xen_platform.c  0x10-0x1f
+ *     next    VGA                          hw/stdvga.c, hw/cirrus.c on hw/vga.c   0x3b4-0x3df, 0xa0000-0xbffff, 0x1ce-0x1cf
+ *     ISA     CMOS 14-127                  hw/cmos.c       0x70-0x71
+ *             8042, keyboard, mouse        hw/i8042.c, hw/ps2.c   0x60, 0x64
+ *             16550A                       hw/serial.c     0x3f8, 0x2f8, 0x3e8, 0x2e8
+ *             8237 DMA                     hw/dma8237.c    0x00-0x0f, 0xc0-0xdf, page registers
+ *             ACPI GPE0, hot-plug          hw/acpi_gpe.c   0xafe0, 0xae00, 0xaf00
+ *
+ * Slots are fixed by core/options.c in QEMU's order, so that an installed guest does not notice the change. Not here because Xen has
+ * them: PIC, PIT, port 0x61, RTC bytes 0-13, HPET, APICs, PM timer. Not here because nobody needs them: 0x80 and 0xf0 (Xen drops
+ * unclaimed writes without a trip to us) and the floppy controller (without a drive it is the same as none: reads of ones).
+ */
+#include "hw/board.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "block/block.h"
+#include "core/log.h"
+#include "core/options.h"
+#include "core/pci.h"
+#include "hw/acpi_gpe.h"
+#include "hw/cmos.h"
+#include "hw/dma8237.h"
+#include "hw/i440fx.h"
+#include "hw/i8042.h"
+#include "hw/piix3.h"
+#include "hw/piix4_pm.h"
+#include "hw/piix_ide.h"
+#include "hw/serial.h"
+#include "hw/vga.h"
+#include "hw/xen_platform.h"
+
+enum {
+    DEVFN_IDE = PCI_DEVFN(1, 1),
+    MIB = 1 << 20,
+    VGAMEM_CIRRUS_MIB = 8, /* libxl's defaults for videoram= */
+    VGAMEM_STD_MIB = 16,
+};
+#define RAM_BELOW_4G_MAX UINT64_C(0xf0000000)
+
+static void unplug(void *opaque, unsigned mask)
+{
+    struct piix_ide *ide = opaque;
+
+    if (mask & (XEN_UNPLUG_DISKS | XEN_UNPLUG_AUX_DISKS)) {
+        piix_ide_unplug(ide, !(mask & XEN_UNPLUG_DISKS));
+    }
+}
+
+static void sleep_state(void *opaque, unsigned state)
+{
+    if (state == 3) {
+        cmos_set(opaque, CMOS_SHUTDOWN, CMOS_SHUTDOWN_S3_RESUME);
+    }
+}
+
+/* The CMOS disk table wants what IDENTIFY says: 16 heads, 63 sectors, at most 16383 cylinders. */
+static struct cmos_disk cmos_geometry(const struct block *medium)
+{
+    uint64_t cylinders = block_size_bytes(medium) / BLOCK_SECTOR / (16 * 63);
+
+    return (struct cmos_disk){
+        .cylinders = (uint16_t)(cylinders < 2 ? 2 : cylinders > 16383 ? 16383 : cylinders), .heads = 16, .sectors = 63};
+}
+
+static int create_ide(struct board *b, const struct board_parts *parts, struct board_handles *out)
+{
+    struct ide_drive_config drives[BOARD_IDE_DRIVES] = {0};
+
+    for (unsigned i = 0; i < BOARD_IDE_DRIVES; i++) {
+        const struct option_drive *d = parts->ide[i];
+
+        drives[i].index = i;
+        if (d == NULL) {
+            continue;
+        }
+        drives[i].present = true;
+        drives[i].cdrom = d->cdrom;
+        drives[i].readonly = d->readonly || d->cdrom;
+        drives[i].medium = parts->ide_medium[i];
+        drives[i].serial = d->serial;
+        snprintf(drives[i].id, sizeof(drives[i].id), "%s", d->id);
+    }
+    return piix_ide_create(b, DEVFN_IDE, drives, &out->ide);
+}
+
+static int create_cmos(struct board *b, const struct options *o, const struct board_parts *parts, struct cmos **cmos)
+{
+    uint64_t limit = o->max_ram_below_4g != 0 ? o->max_ram_below_4g : RAM_BELOW_4G_MAX;
+    uint64_t ram = (uint64_t)o->mem_mib * MIB;
+    struct cmos_config cfg = {
+        .ram_below_4g_bytes = ram < limit ? ram : limit,
+        .ram_above_4g_bytes = ram < limit ? 0 : ram - limit,
+        .boot = o->boot_order,
+    };
+
+    for (unsigned i = 0; i < BOARD_IDE_DRIVES; i++) {
+        if (parts->ide[i] != NULL && !parts->ide[i]->cdrom && parts->ide_medium[i] != NULL) {
+            cfg.disks[i] = cmos_geometry(parts->ide_medium[i]);
+        }
+    }
+    return cmos_create(b, &cfg, cmos);
+}
+
+static int create_vga(struct board *b, const struct options *o, const struct board_parts *parts)
+{
+    struct vga_config cfg = {.devfn = o->vga.devfn, .rom = parts->vga_rom.data, .rom_len = parts->vga_rom.len};
+    uint32_t mib = o->vga.vgamem_mb;
+
+    switch (o->vga.kind) {
+    case OPTION_VGA_CIRRUS:
+        cfg.vram_bytes = (mib != 0 ? mib : VGAMEM_CIRRUS_MIB) * MIB;
+        return cirrus_create(b, &cfg, parts->display);
+    case OPTION_VGA_STD:
+        cfg.vram_bytes = (mib != 0 ? mib : VGAMEM_STD_MIB) * MIB;
+        return stdvga_create(b, &cfg, parts->display);
+    default:
+        return 0;
+    }
+}
+
+int board_populate(struct board *b, const struct options *o, const struct board_parts *parts,
+                   struct board_handles *out, char *err, size_t errlen)
+{
+    struct cmos *cmos = NULL;
+    struct piix4_pm_config pm = {
+        .com1 = parts->serial[0] != NULL,
+        .com2 = parts->serial[1] != NULL,
+        .sci_fixed = o->machine == OPTION_MACHINE_PC,
+        .sleep = sleep_state,
+    };
+    const struct acpi_gpe_config gpe = {
+        .vcpus_online = o->vcpus_online,
+        /* The chipset and the screen stay (contract hypervisor.md 2.2, PCI hotplug). */
+        .removable_slots = ~(1u << 0 | 1u << 1 | (o->vga.kind != OPTION_VGA_NONE ? 1u << (o->vga.devfn >> 3) : 0)),
+    };
+    struct xen_platform_config platform = {.devfn = o->xen_platform_devfn, .unplug = unplug};
+    const char *what;
+    int ret;
+
+#define CREATE(name, call)                                                                                             \
+    do {                                                                                                               \
+        what = (name);                                                                                                 \
+        ret = (call);                                                                                                  \
+        if (ret != 0) {                                                                                                \
+            goto fail;                                                                                                 \
+        }                                                                                                              \
+    } while (0)
+
+    CREATE("host bridge", i440fx_create(b));
+    CREATE("ISA bridge", piix3_create(b));
+    CREATE("IDE controller", create_ide(b, parts, out));
+    CREATE("CMOS", create_cmos(b, o, parts, &cmos));
+    pm.opaque = cmos;
+    CREATE("power management", piix4_pm_create(b, &pm));
+    CREATE("ACPI GPE block", acpi_gpe_create(b, &gpe, NULL));
+    CREATE("DMA controller", dma8237_create(b));
+    CREATE("keyboard controller", i8042_create(b, parts->input));
+    for (unsigned i = 0; i < BOARD_SERIALS; i++) {
+        if (parts->serial[i] != NULL) {
+            CREATE("serial port", serial_create(b, i, parts->serial[i]));
+        }
+    }
+    if (o->xen_platform) {
+        platform.opaque = out->ide;
+        CREATE("xen-platform", xen_platform_create(b, &platform));
+    }
+    CREATE("VGA adapter", create_vga(b, o, parts));
+    if (o->pvdevice.present) {
+        CREATE("xen-pvdevice",
+               xen_pvdevice_create(b, o->pvdevice.devfn, o->pvdevice.device_id, o->pvdevice.revision));
+    }
+#undef CREATE
+    return 0;
+
+fail:
+    snprintf(err, errlen, "cannot create the %s: %s", what, strerror(-ret));
+    return ret;
+}

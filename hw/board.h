@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/*
+ * The machine: which devices there are and where. hw/board.c is the only list of devices, slots and ports.
+ */
+#include <stddef.h>
+
+#include "core/board.h"
+#include "firmware/rom.h"
+
+struct block;
+struct chardev;
+struct display;
+struct input;
+struct options;
+struct piix_ide;
+
+enum { BOARD_IDE_DRIVES = 4, BOARD_SERIALS = 4 };
+
+/* What the devices stand on, opened by main.c, borrowed here; must outlive the board. */
+struct board_parts {
+    struct display *display;
+    struct input *input;
+    struct rom vga_rom;                           /* len 0: no adapter, or one without BIOS */
+    struct block *ide_medium[BOARD_IDE_DRIVES];   /* NULL: empty CD drive or no drive */
+    const struct option_drive *ide[BOARD_IDE_DRIVES]; /* NULL: no drive at this place */
+    struct chardev *serial[BOARD_SERIALS];        /* NULL: no port at this place */
+};
+
+/* What main.c needs of the finished machine. Owned by the board. */
+struct board_handles {
+    struct piix_ide *ide;
+};
+
+/* Creates every device of the machine that o describes. 0, or -errno and a line in err that names the device. On failure the caller
+ * destroys the board. */
+int board_populate(struct board *b, const struct options *o, const struct board_parts *parts,
+                   struct board_handles *out, char *err, size_t errlen);
