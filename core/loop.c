@@ -342,12 +342,15 @@ void bottom_half_cancel(struct bottom_half *bh)
     bh->scheduled = false;
 }
 
-/* Runs what is scheduled now; a bottom half that schedules itself runs on the next turn. */
+/* Runs as many as are scheduled now; what they schedule waits for the next turn. */
 static void run_bottom_halves(struct loop *loop)
 {
-    struct bottom_half *last = loop->bh_last;
+    unsigned budget = 0;
 
-    while (loop->bh_first != NULL) {
+    for (const struct bottom_half *bh = loop->bh_first; bh != NULL; bh = bh->next) {
+        budget++;
+    }
+    for (; budget > 0 && loop->bh_first != NULL; budget--) {
         struct bottom_half *bh = loop->bh_first;
 
         loop->bh_first = bh->next;
@@ -356,9 +359,6 @@ static void run_bottom_halves(struct loop *loop)
         }
         bh->scheduled = false;
         bh->fn(bh->arg);
-        if (bh == last) {
-            break;
-        }
     }
 }
 

@@ -28,6 +28,9 @@ void save_free(struct save_stream *s)
 
 void save_bytes(struct save_stream *s, void *buf, size_t len)
 {
+    if (len == 0) {
+        return; /* data and buf may be NULL then */
+    }
     if (s->loading) {
         if (s->error == 0 && s->len - s->pos < len) {
             s->error = -EINVAL;
@@ -79,7 +82,7 @@ static uint64_t save_int(struct save_stream *s, uint64_t v, size_t n)
 
 void save_bool(struct save_stream *s, bool *v)
 {
-    uint64_t n = save_int(s, *v ? 1 : 0, 1);
+    uint64_t n = save_int(s, !s->loading && *v, 1);
 
     if (s->loading && n > 1 && s->error == 0) {
         s->error = -EINVAL;
