@@ -93,6 +93,7 @@ class Box:
         self.answers, self.pending, self.count = {}, b"", 0
         self.guests = 0
         self.timings = {}
+        self.console = ""       # Xen's and dom0's console, kept when the box is closed
 
     # -- life -----------------------------------------------------------------------------------------
 
@@ -177,6 +178,7 @@ class Box:
             self.qemu.kill()        # the root disk is a snapshot; "rw" images are flushed by off()
         if self.qemu:
             self.qemu.wait()
+            self.console = self._read("console.log") or self.console
         if self.ctl:
             self.ctl.close()
         if self.lock:
@@ -197,7 +199,7 @@ class Box:
         """A text when the logs show exactly one of the known errors of the software CPU, else None."""
         if have_kvm():
             return None
-        text = self._read("console.log")
+        text = self._read("console.log") or self.console
         for pattern, meaning in TCG_SIGNS:
             if pattern.search(text):
                 return meaning
@@ -384,6 +386,7 @@ class Guest:
         status, out = box.sh(f"xl -v create /share/guest-{number}.cfg; r=$?; "
                              f"cat /proc/uptime > /share/created-{number}; exit $r", timeout)
         self.created = time.monotonic() - self.t0
+        self.xl_output = out
         with open(f"{box.out}/xl-{number}.log", "w", encoding="utf-8") as f:
             f.write(out)
         if status != 0:

@@ -23,6 +23,15 @@ step() {
     printf ' %6.1f s\n' "$(((${t1/[.,]/} - ${t0/[.,]/}) / 100000))e-1" >&2
 }
 
+# stage TEXT COMMAND...: like step, for a command that prints steps of its own.
+stage() {
+    local text=$1 t0=$EPOCHREALTIME t1
+    shift
+    "$@"
+    t1=$EPOCHREALTIME
+    printf '  %-58s %6.1f s\n' "$text" "$(((${t1/[.,]/} - ${t0/[.,]/}) / 100000))e-1" >&2
+}
+
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 # need PACKAGE...: installs those packages of the outer machine that are missing.
@@ -100,6 +109,22 @@ cached() {
     fi
     touch "$dir"
     printf '%s\n' "$dir"
+}
+
+# memo NAME KEY COMMAND...: the command's output, remembered as long as this machine's package lists and KEY are the
+# same and the folder that it names exists. Resolving a closure takes apt a second or two each time.
+memo() {
+    local name=$1 file key
+    key=$( (echo "$2"; ls -l --time-style=full-iso /var/lib/apt/lists /etc/apt /etc/apt/sources.list.d) | hash_of)
+    file=$cache_dir/memo-$name-$key
+    shift 2
+    if [ ! -e "$file" ] || [ ! -e "$(cat "$file")" ]; then
+        "$@" > "$cache_dir/.tmp-$name.$$" || { rm -f "$cache_dir/.tmp-$name.$$"; exit 1; }
+        mv "$cache_dir/.tmp-$name.$$" "$file"
+        find "$cache_dir" -maxdepth 1 -name "memo-$name-*" ! -path "$file" -delete
+    fi
+    touch "$(cat "$file")"
+    cat "$file"
 }
 
 hash_of() { sha256sum | cut -c1-16; }
