@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/*
+ * The parts of the VNC server: vnc.c is the loop thread's side, vnc_ui.c the UI thread (poll loop, picture copy), vnc_client.c one client's
+ * protocol and queue. struct vnc is shared under its lock; everything in struct vnc_ui belongs to the UI thread.
+ *
+ * How libvncserver 0.9.14 is used without its blocking: it reads and writes cl->sock itself and waits with select() when that would block.
+ * Here cl->sock is never a socket. To have a message handled, a scratch memory file that holds exactly this message is put behind that
+ * descriptor number (dup2); a read beyond it is end-of-file, never a wait. For updates the client's output file is behind it, where
+ * writes always succeed; we send from there to the socket as it takes data, and ask for no further update until all is sent. An update is
+ * bounded by UPDATE_MAX_BYTES through the library's progressive slices.
+ */
+#include <pthread.h>
+#include <rfb/rfb.h>
+#include <rfb/rfbregion.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "core/loop.h"
+#include "ui/display.h"
+#include "ui/rects.h"
+#include "ui/vnc.h"
+
+enum {
+    VNC_MAX_LISTEN = 4,
+    VNC_IN_BYTES = 2048, /* the longest message that is buffered whole: SetEncodings with 256 of them */
+    VNC_MAX_ENCODINGS = 256,
+    VNC_VERSION_LEN = 12,
+};
+
+struct vnc_ui;
+
+struct vnc {
+    struct vnc_config cfg; /* strings are copies */
+    struct loop *loop;
+    struct display *display;
+    struct input *input;
+    int listen_fd[VNC_MAX_LISTEN];
+    int listen_count;
+    bool unix_bound;
+    struct vnc_info info; /* without clients */
+
+    pthread_t thread;
+    bool thread_running;
+    struct vnc_ui *ui;
+
+    int up_fd; /* eventfd, UI thread to loop thread */
+    struct watch up_watch;
+    atomic_bool want_picture; /* a client is connected */
+    atomic_bool want_full;    /* ... and has no picture yet */
+    atomic_bool want_kick;
+    bool active; /* loop thread: what the display was told */
+
+    int wake_fd; /* eventfd, loop thread to UI thread */
+    pthread_mutex_t lock; /* everything below. Taken inside the display's lock, never around it */
+    bool woken;
+    bool quit;
+    bool drawn; /* dirty and size are worth a look */
+    int width, height;
+    struct rects dirty;
+    bool cursor_changed;
+    struct display_cursor_image cursor;
+    bool password_set;
+    char password[VNC_PASSWORD_MAX + 1];
+    struct vnc_client_info clients[VNC_MAX_CLIENTS]; /* family NULL: free */
+};
+
+/* vnc.c: everything but listening and the thread; for tests and fuzz targets that turn the crank themselves. */
+struct vnc *vnc_new(struct loop *loop, struct display *d, struct input *in, const struct vnc_config *cfg);
+/* Any thread: has the loop thread look at the want_ flags. */
+void vnc_signal_loop(struct vnc *v);
+
+enum vnc_stage {
+    VNC_WAIT_VERSION, /* our banner is sent, nothing is allocated for it yet */
+    VNC_HANDSHAKE,    /* libvncserver negotiates */
+    VNC_WAIT_PICTURE, /* ClientInit is here and held until the size of the picture is known */
+    VNC_NORMAL,
+};
+
+struct vnc_client {
+    struct vnc_ui *ui;
+    int slot;
+    int fd;     /* the socket; -1: free slot */
+    int out_fd; /* memory file with output not yet sent */
+    off_t out_len, out_pos;
+    size_t reply_bytes; /* of out that are answers, not updates: input is not read while there are too many */
+    rfbClientPtr rfb;   /* NULL before the version is known */
+    enum vnc_stage stage;
+    bool closing;         /* send what is left, then drop */
+    uint64_t deadline_ns; /* for the handshake, the picture to come, or the last output when closing; 0: none */
+    uint64_t stall_ns;    /* when it is given up for not reading; 0: no output waits */
+    uint64_t since_ns;    /* connected */
+    size_t in_len;
+    uint32_t skip; /* bytes of cut text to throw away */
+    bool ext_keys;
+    uint8_t keys[32]; /* held down */
+    uint8_t mask;     /* VNC button mask */
+    int x, y;         /* last position, 0..32767 */
+    uint8_t in[VNC_IN_BYTES];
+};
+
+struct vnc_ui {
+    struct vnc *v;
+    rfbScreenInfoPtr screen; /* made for the first client */
+    uint32_t *pixels;        /* NULL: no picture */
+    size_t pixel_bytes;
+    int width, height;
+    int viewers; /* clients at VNC_WAIT_PICTURE or later */
+    int scratch_fd; /* memory file with the message that libvncserver handles just now */
+    uint64_t kick_ns;
+    struct display_cursor_image cursor;
+    struct rect cursor_rect; /* where it is drawn in pixels; w 0: nowhere */
+    uint32_t under[DISPLAY_MAX_CURSOR * DISPLAY_MAX_CURSOR];
+    struct vnc_client *clients[VNC_MAX_CLIENTS];
+};
+
+/* vnc_ui.c */
+struct vnc_ui *vnc_ui_create(struct vnc *v);
+void vnc_ui_destroy(struct vnc_ui *ui);
+/* One turn: waits at most max_wait_ms (-1: for ever) and handles what came. false: quit. */
+bool vnc_ui_turn(struct vnc_ui *ui, int max_wait_ms);
+/* Takes ownership of a connected socket. */
+void vnc_ui_accept(struct vnc_ui *ui, int fd);
+/* The thread. */
+void *vnc_ui_main(void *arg);
+uint64_t vnc_now_ns(void);
+
+/* vnc_client.c */
+struct vnc_client *vnc_client_create(struct vnc_ui *ui, int slot, int fd);
+void vnc_client_destroy(struct vnc_client *c);
+/* Reads once and handles all whole messages. */
+void vnc_client_readable(struct vnc_client *c);
+/* Handles what is buffered; call it again when the picture has come. */
+void vnc_client_process(struct vnc_client *c);
+/* Encodes an update when one is wanted and the last one is sent, and sends. */
+void vnc_client_push(struct vnc_client *c);
+bool vnc_client_wants_input(const struct vnc_client *c);
+/* Turns a region of more than max rectangles into their bounding box. */
+void vnc_bound_region(sraRegionPtr *region, unsigned long max);
+/* No more input; what is queued is still sent for a moment. */
+void vnc_client_close(struct vnc_client *c);
+
+/* vnc_keys.c: the key (as in input.h) that makes this X keysym on a US keyboard; 0: none. */
+uint8_t vnc_key_from_keysym(uint32_t keysym);
