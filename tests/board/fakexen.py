@@ -24,6 +24,8 @@ PEER = "/usr/libexec/xen-qemu-system-i386"
 HVM_DM = os.path.join(TOP, "build", "hvm-dm")
 SECTOR = 512
 CD_SECTOR = 2048
+BODY = bytes((i * 7 + (i >> 8)) & 0xff for i in range(CD_SECTOR))
+SHIFTS = [bytes((i + n) & 0xff for i in range(256)) for n in range(256)]
 
 
 class QtestError(Exception):
@@ -51,8 +53,8 @@ def is_peer(path):
 def pattern(sector, size):
     """The content of a test image's sector: no two sectors and no two positions alike."""
     head = b"sector %d of %d bytes " % (sector, size)
-    body = bytes((i * 7 + sector * 13 + (i >> 8)) & 0xff for i in range(size - len(head)))
-    return head + body
+    shift = SHIFTS[sector * 13 & 0xff]
+    return head + BODY[:size - len(head)].translate(shift)
 
 
 def make_image(path, sectors, size):
@@ -104,6 +106,26 @@ class Client:
         if not answer.startswith("OK"):
             raise QtestError("%s: %s" % (line[:80], answer))
         return answer[3:]
+
+    def batch(self, lines):
+        """Puts many lines at once; returns the answer lines. None of them may change the others'
+        text: the answers are read after they have been sent."""
+        answers = []
+        for i in range(0, len(lines), 100):
+            part = lines[i:i + 100]
+            self.sock.sendall("".join(line + "\n" for line in part).encode())
+            answers += [self.receive() for _ in part]
+        return answers
+
+    def values(self, lines):
+        """batch for reads and writes: the numbers that the reads gave, in order."""
+        out = []
+        for line, answer in zip(lines, self.batch(lines)):
+            if not answer.startswith("OK"):
+                raise QtestError("%s: %s" % (line[:80], answer))
+            if len(answer) > 3:
+                out.append(int(answer[3:].split()[0], 0))
+        return out
 
     def fields(self, line):
         """Sends a line whose answer is "name=value ..."; returns a dict of strings."""
