@@ -27,7 +27,7 @@ void platform_unmap_pci(struct platform *p, unsigned devfn);
 enum platform_shutdown { PLATFORM_POWEROFF, PLATFORM_REBOOT, PLATFORM_CRASH };
 void platform_shutdown(struct platform *p, enum platform_shutdown reason);
 
-/* HVM_PARAM_ACPI_S_STATE: 3 on entering S3, 0 on leaving it. */
+/* HVM_PARAM_ACPI_S_STATE: 3 on entering S3, 0 on leaving it. Takes effect after the current request has been answered. */
 void platform_acpi_s_state(struct platform *p, unsigned state);
 
 /* Makes n guest pages from gfn read-only for the guest, or writable again. 0 or -errno. */

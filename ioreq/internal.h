@@ -42,6 +42,8 @@ struct platform {
     struct guestmem *mem;
     bool shutdown_sent;
     bool log_dirty; /* a migration wants to know what we write (xen-set-global-dirty-log) */
+    struct bottom_half s_state_bh; /* sets HVM_PARAM_ACPI_S_STATE to s_state */
+    unsigned s_state;
     uint64_t next_parking; /* guest address for the next platform_vram_create() */
 
     /* The ioreq server. */

@@ -95,16 +95,24 @@ void platform_shutdown(struct platform *p, enum platform_shutdown reason)
     check(xendevicemodel_shutdown(p->dm, dom(p), reasons[reason].reason), "shutdown");
 }
 
-void platform_acpi_s_state(struct platform *p, unsigned state)
+static void send_s_state(void *arg)
 {
-    struct xen_hvm_param *arg = xencall_alloc_buffer(p->call, sizeof(*arg));
+    struct platform *p = arg;
+    struct xen_hvm_param *param = xencall_alloc_buffer(p->call, sizeof(*param));
 
-    if (arg == NULL) {
+    if (param == NULL) {
         return;
     }
-    *arg = (struct xen_hvm_param){.domid = dom(p), .index = HVM_PARAM_ACPI_S_STATE, .value = state};
-    check(xencall2(p->call, __HYPERVISOR_hvm_op, HVMOP_set_param, (uint64_t)(uintptr_t)arg), "set ACPI_S_STATE");
-    xencall_free_buffer(p->call, arg);
+    *param = (struct xen_hvm_param){.domid = dom(p), .index = HVM_PARAM_ACPI_S_STATE, .value = p->s_state};
+    check(xencall2(p->call, __HYPERVISOR_hvm_op, HVMOP_set_param, (uint64_t)(uintptr_t)param), "set ACPI_S_STATE");
+    xencall_free_buffer(p->call, param);
+}
+
+/* Xen resets the vCPUs on entering S3, so the request that asked for it is answered first. */
+void platform_acpi_s_state(struct platform *p, unsigned state)
+{
+    p->s_state = state;
+    bottom_half_schedule(&p->s_state_bh);
 }
 
 int platform_set_readonly(struct platform *p, uint64_t gfn, unsigned n, bool readonly)
@@ -131,6 +139,7 @@ struct platform *platform_open(struct loop *loop, const struct platform_config *
     }
     p->loop = loop;
     p->cfg = *cfg;
+    bottom_half_init(&p->s_state_bh, loop, send_s_state, p);
     /* The libraries' own messages would be a second line about the same thing. */
     p->logger = (xentoollog_logger *)xtl_createlogger_stdiostream(stderr, XTL_CRITICAL, 0);
     errno = 0;
@@ -182,6 +191,7 @@ void platform_close(struct platform *p)
     if (p == NULL) {
         return;
     }
+    bottom_half_cancel(&p->s_state_bh);
     server_destroy(p);
     guestmem_destroy(p->mem);
     if (p->xs != NULL) {
