@@ -115,6 +115,8 @@ int qmp_fdset_dup(struct qmp *q, const char *path, int flags);
 
 /* For command functions: fills e (class, printf text) and returns -1. */
 int qmp_fail(struct qmp_error *e, enum qmp_class class, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* A JSON string of text that may be anything (paths, names): NULL is "", bytes that are not UTF-8 become '?'. */
+struct json_object *qmp_text(const char *text);
 /* Arguments that have been checked: the value, or the given default when absent. */
 const char *qmp_arg_string(struct json_object *args, const char *name, const char *absent);
 int64_t qmp_arg_int(struct json_object *args, const char *name, int64_t absent);
