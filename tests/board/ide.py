@@ -148,7 +148,7 @@ class Drive:
         while True:
             status = self.wait()
             phases.append(self.phase(status))
-            if not status & DRQ or len(phases) > 300:
+            if not status & DRQ or len(phases) > 60 or (len(phases) > 6 and not any(got)):
                 break
             size = m.inb(b + 4) | m.inb(b + 5) << 8
             if m.inb(b + 2) & 2:
