@@ -536,6 +536,10 @@ static const char *scan_bytes(struct qmp_scan *scan, const char *data, size_t le
             *fatal = false;
             return "JSON parse error, invalid UTF-8 sequence in string";
         }
+        if (scan->in_string && (uint8_t)c < 0x20) {
+            *fatal = false; /* json-c lets it pass */
+            return "JSON parse error, control character in string";
+        }
         if (scan->in_string) {
             scan->in_string = scan->escaped || c != '"';
             scan->escaped = !scan->escaped && c == '\\';
