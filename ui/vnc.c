@@ -20,7 +20,7 @@
 #include "ui/vnc_int.h"
 
 enum {
-    LISTEN_BACKLOG = 16,
+    LISTEN_BACKLOG = 128,
     UI_STACK_BYTES = 256 * 1024, /* libvncserver and its encoders keep their buffers on the heap */
 };
 

@@ -185,7 +185,11 @@ static bool lib_attach(struct vnc_client *c, const uint8_t *version)
     if (pair[1] >= FD_SETSIZE || write(pair[0], version, VNC_VERSION_LEN) != VNC_VERSION_LEN) {
         close(pair[1]);
     } else {
+        rfbLogProc err = rfbErr;
+
+        rfbErr = rfbLog; /* it complains that this is not a TCP socket */
         c->rfb = rfbNewClient(c->ui->screen, pair[1]);
+        rfbErr = err;
     }
     close(pair[0]);
     return lib_alive(c);

@@ -1,0 +1,1079 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The VNC server through real sockets: a small RFB client here, the server's own thread on the other side. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "ui/input.h"
+#include "ui/vnc_int.h"
+
+enum { MAX_W = 1920, MAX_H = 1200, EVENTS = 600, TEST_DISPLAY = 41000, TIMEOUT_MS = 8000 };
+
+struct fixture {
+    struct loop *loop;
+    struct display *d;
+    struct input *in;
+    struct vnc *v;
+    int width, height; /* of the guest's picture */
+    uint32_t *picture; /* MAX_W * MAX_H, packed by width */
+    struct rect changed;
+    unsigned refreshes;
+    struct {
+        bool key, down;
+        uint8_t code;
+        int x, y, dz;
+        unsigned buttons;
+    } ev[EVENTS];
+    unsigned n_ev;
+};
+
+/* ---- the guest's side ---- */
+
+static bool source_refresh(void *dev, struct display *d, bool full)
+{
+    struct fixture *f = dev;
+    struct rect r = full ? (struct rect){0, 0, f->width, f->height} : f->changed;
+
+    f->refreshes++;
+    assert_true(display_resize(d, f->width, f->height));
+    f->changed.w = f->changed.h = 0;
+    if (r.w == 0) {
+        return false;
+    }
+    for (int y = r.y; y < r.y + r.h; y++) {
+        memcpy(display_row(d, y) + r.x, &f->picture[y * f->width + r.x], (size_t)r.w * 4);
+    }
+    display_dirty(d, r.x, r.y, r.w, r.h);
+    return true;
+}
+
+static void source_idle(void *dev)
+{
+    (void)dev;
+}
+
+static const struct display_source source_ops = {source_refresh, source_idle};
+
+static void on_key(void *dev, uint8_t key, bool down)
+{
+    struct fixture *f = dev;
+
+    if (f->n_ev < EVENTS) {
+        f->ev[f->n_ev].key = true;
+        f->ev[f->n_ev].code = key;
+        f->ev[f->n_ev++].down = down;
+    }
+}
+
+static void on_absolute(void *dev, int x, int y, int dz, unsigned buttons)
+{
+    struct fixture *f = dev;
+
+    if (f->n_ev < EVENTS) {
+        f->ev[f->n_ev].key = false;
+        f->ev[f->n_ev].x = x;
+        f->ev[f->n_ev].y = y;
+        f->ev[f->n_ev].dz = dz;
+        f->ev[f->n_ev++].buttons = buttons;
+    }
+}
+
+static const struct input_keyboard keyboard = {on_key};
+static const struct input_pointer pointer = {.absolute = on_absolute};
+
+static void paint(struct fixture *f, unsigned seed)
+{
+    for (int i = 0; i < f->width * f->height; i++) {
+        f->picture[i] = ((uint32_t)i * 2654435761u + seed * 40503u) >> 3 & 0xffffff;
+    }
+    f->changed = (struct rect){0, 0, f->width, f->height};
+}
+
+static void turn(struct fixture *f)
+{
+    loop_poll(f->loop, 1000000);
+}
+
+static struct vnc_config config(void)
+{
+    return (struct vnc_config){.host = "127.0.0.1", .display = TEST_DISPLAY, .to = TEST_DISPLAY + 99, .name = "test guest"};
+}
+
+static void serve(struct fixture *f, const struct vnc_config *cfg)
+{
+    char err[256] = "";
+
+    f->v = vnc_create(f->loop, f->d, f->in, cfg, err, sizeof(err));
+    if (f->v == NULL) {
+        fail_msg("%s", err);
+    }
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+
+    f->picture = calloc(MAX_W * MAX_H, 4);
+    f->width = 640;
+    f->height = 400;
+    f->loop = loop_create(false);
+    f->d = display_create(f->loop);
+    f->in = input_create(f->loop);
+    input_add_keyboard(f->in, &keyboard, f);
+    input_add_pointer(f->in, &pointer, f);
+    display_set_source(f->d, &source_ops, f);
+    paint(f, 1);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+
+    vnc_destroy(f->v);
+    display_destroy(f->d);
+    input_destroy(f->in);
+    loop_destroy(f->loop);
+    free(f->picture);
+    free(f);
+    return 0;
+}
+
+/* ---- the client's side; everything turns the guest's loop while it waits ---- */
+
+struct client {
+    struct fixture *f;
+    int fd;
+    int width, height;
+    uint32_t *picture;
+    unsigned ext_key_acks;
+    bool last_error;
+};
+
+static uint64_t now_ms(void)
+{
+    return vnc_now_ns() / 1000000;
+}
+
+/* false: the server closed, or nothing came in time. */
+static bool get(struct client *c, void *buf, size_t len)
+{
+    uint8_t *p = buf;
+    uint64_t end = now_ms() + TIMEOUT_MS;
+
+    while (len > 0 && now_ms() < end) {
+        ssize_t n = recv(c->fd, p, len, MSG_DONTWAIT);
+
+        if (n > 0) {
+            p += n;
+            len -= (size_t)n;
+        } else if (n == 0 || errno != EAGAIN) {
+            return false;
+        } else {
+            turn(c->f);
+        }
+    }
+    return len == 0;
+}
+
+static void put(struct client *c, const void *buf, size_t len)
+{
+    assert_int_equal(send(c->fd, buf, len, MSG_NOSIGNAL), (ssize_t)len);
+}
+
+static unsigned get16(struct client *c)
+{
+    uint8_t b[2];
+
+    assert_true(get(c, b, 2));
+    return (unsigned)b[0] << 8 | b[1];
+}
+
+static uint32_t get32(struct client *c)
+{
+    uint32_t hi = get16(c);
+
+    return hi << 16 | get16(c);
+}
+
+static int connect_fd(const char *service)
+{
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(service)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    const int one = 1;
+
+    assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    return fd;
+}
+
+static void dial(struct fixture *f, struct client *c)
+{
+    struct vnc_info info;
+
+    memset(c, 0, sizeof(*c));
+    c->f = f;
+    vnc_info(f->v, &info);
+    c->fd = connect_fd(info.service);
+}
+
+static void hang_up(struct client *c)
+{
+    close(c->fd);
+    free(c->picture);
+    c->picture = NULL;
+}
+
+/* Up to and with the security result. Returns the result word; password NULL: type None. */
+static uint32_t authenticate(struct client *c, const char *password)
+{
+    uint8_t b[16];
+    uint8_t type = password != NULL ? 2 : 1;
+
+    assert_true(get(c, b, 12));
+    assert_memory_equal(b, "RFB 003.008\n", 12);
+    put(c, b, 12);
+    assert_true(get(c, b, 2));
+    assert_int_equal(b[0], 1);
+    assert_int_equal(b[1], type);
+    put(c, &type, 1);
+    if (password != NULL) {
+        char key[9] = "";
+
+        snprintf(key, sizeof(key), "%s", password);
+        assert_true(get(c, b, 16));
+        rfbEncryptBytes(b, key);
+        put(c, b, 16);
+    }
+    return get32(c);
+}
+
+static void resize_picture(struct client *c, int width, int height)
+{
+    c->width = width;
+    c->height = height;
+    free(c->picture);
+    c->picture = calloc((size_t)width * (size_t)height, 4);
+}
+
+static void init(struct client *c, bool shared)
+{
+    uint8_t b[64] = {shared};
+    uint32_t name;
+    int width;
+
+    put(c, b, 1);
+    width = (int)get16(c);
+    resize_picture(c, width, (int)get16(c));
+    assert_true(get(c, b, 16));
+    assert_memory_equal(b, "\x20\x18\x00", 3); /* 32 bits per pixel, depth 24, little endian */
+    assert_int_not_equal(b[3], 0);             /* true colour */
+    assert_memory_equal(b + 4, "\x00\xff\x00\xff\x00\xff\x10\x08\x00", 9); /* 8 bits each at 16, 8, 0 */
+    name = get32(c);
+    assert_int_equal(name, 10);
+    assert_true(get(c, b, name));
+    assert_memory_equal(b, "test guest", 10);
+}
+
+static void set_encodings(struct client *c, const int32_t *list, unsigned n)
+{
+    uint8_t b[4 + 4 * 300] = {2, 0, (uint8_t)(n >> 8), (uint8_t)n};
+
+    for (unsigned i = 0; i < n; i++) {
+        uint32_t e = htonl((uint32_t)list[i]);
+
+        memcpy(b + 4 + 4 * i, &e, 4);
+    }
+    put(c, b, 4 + 4 * n);
+}
+
+static void request(struct client *c, bool incremental)
+{
+    const uint8_t b[10] = {3, incremental, 0, 0, 0, 0, (uint8_t)(c->width >> 8), (uint8_t)c->width, (uint8_t)(c->height >> 8), (uint8_t)c->height};
+
+    put(c, b, sizeof(b));
+}
+
+/* Reads one FramebufferUpdate of Raw, DesktopSize and extended-key rectangles. */
+static bool read_update(struct client *c)
+{
+    uint8_t head[4];
+    unsigned rects;
+
+    if (!get(c, head, 4) || head[0] != 0) {
+        return false;
+    }
+    rects = (unsigned)head[2] << 8 | head[3];
+    while (rects-- > 0) {
+        int x = (int)get16(c), y = (int)get16(c), w = (int)get16(c), h = (int)get16(c);
+        int32_t encoding = (int32_t)get32(c);
+
+        if (encoding == -223) {
+            resize_picture(c, w, h);
+        } else if (encoding == -258) {
+            c->ext_key_acks++;
+        } else {
+            assert_int_equal(encoding, 0);
+            assert_true(x + w <= c->width && y + h <= c->height);
+            for (int row = y; row < y + h; row++) {
+                if (!get(c, &c->picture[row * c->width + x], (size_t)w * 4)) {
+                    return false;
+                }
+            }
+        }
+    }
+    return true;
+}
+
+/* Fetches updates until the client's picture is the guest's. */
+static bool converge(struct client *c)
+{
+    uint64_t end = now_ms() + TIMEOUT_MS;
+
+    while (now_ms() < end) {
+        if (c->width == c->f->width && c->height == c->f->height &&
+            memcmp(c->picture, c->f->picture, (size_t)c->width * (size_t)c->height * 4) == 0) {
+            return true;
+        }
+        request(c, true);
+        if (!read_update(c)) {
+            return false;
+        }
+    }
+    return false;
+}
+
+static const int32_t raw_resize[] = {0, -223};
+
+static void join(struct fixture *f, struct client *c)
+{
+    dial(f, c);
+    assert_int_equal(authenticate(c, NULL), 0);
+    init(c, true);
+    set_encodings(c, raw_resize, 2);
+    request(c, false);
+}
+
+static bool closed_by_server(struct client *c)
+{
+    uint8_t b[4096];
+    uint64_t end = now_ms() + TIMEOUT_MS;
+
+    while (now_ms() < end) {
+        ssize_t n = recv(c->fd, b, sizeof(b), MSG_DONTWAIT);
+
+        if (n == 0 || (n < 0 && errno != EAGAIN)) {
+            return true;
+        }
+        turn(c->f);
+    }
+    return false;
+}
+
+static void wait_events(struct fixture *f, unsigned n)
+{
+    uint64_t end = now_ms() + TIMEOUT_MS;
+
+    while (f->n_ev < n && now_ms() < end) {
+        turn(f);
+    }
+    assert_int_equal(f->n_ev, n);
+}
+
+/* ---- tests ---- */
+
+static void test_picture(void **state)
+{
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct client c;
+
+    serve(f, &cfg);
+    join(f, &c);
+    assert_int_equal(c.width, 640); /* ServerInit waited for the first picture: the display started out as 640x480 */
+    assert_int_equal(c.height, 400);
+    assert_true(converge(&c));
+    f->picture[100 * 640 + 33] = 0xabcdef;
+    f->changed = (struct rect){33, 100, 1, 1};
+    assert_true(converge(&c));
+    paint(f, 2);
+    assert_true(converge(&c));
+    hang_up(&c);
+}
+
+static void test_resize(void **state)
+{
+    static const int sizes[][2] = {{720, 400}, {1366, 768}, {320, 200}, {1920, 1200}, {1, 1}, {1023, 7}, {640, 480}};
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct client c;
+
+    serve(f, &cfg);
+    join(f, &c);
+    assert_true(converge(&c));
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        f->width = sizes[i][0];
+        f->height = sizes[i][1];
+        paint(f, 10 + i);
+        assert_true(converge(&c));
+    }
+    hang_up(&c);
+}
+
+/* A client that does not know DesktopSize goes on with the size it was told. */
+static void test_resize_unknown_to_client(void **state)
+{
+    static const int32_t raw[] = {0};
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct client c;
+
+    serve(f, &cfg);
+    dial(f, &c);
+    assert_int_equal(authenticate(&c, NULL), 0);
+    init(&c, true);
+    set_encodings(&c, raw, 1);
+    request(&c, false);
+    assert_true(converge(&c));
+    request(&c, true); /* waits with the old size while the picture shrinks */
+    f->width = 320;
+    f->height = 200;
+    paint(f, 5);
+    for (int i = 0; i < 3; i++) {
+        assert_true(read_update(&c));
+        request(&c, false);
+    }
+    assert_int_equal(c.width, 640);
+    for (int y = 0; y < 200; y++) {
+        assert_memory_equal(&c.picture[y * 640], &f->picture[y * 320], 320 * 4);
+    }
+    hang_up(&c);
+}
+
+static void test_cursor(void **state)
+{
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    uint32_t shape[16 * 16];
+    struct client c;
+    uint32_t *clean = malloc(640 * 400 * 4);
+
+    for (int i = 0; i < 16 * 16; i++) {
+        shape[i] = 0xff00ff00;
+    }
+    serve(f, &cfg);
+    join(f, &c);
+    assert_true(converge(&c));
+    memcpy(clean, f->picture, 640 * 400 * 4);
+    display_cursor(f->d, shape, 16, 16, 0, 0);
+    for (int i = 0; i < 40; i++) {
+        int x0 = i * 17 - 12, y0 = i * 11 - 9;
+
+        display_cursor_move(f->d, x0, y0, i != 30);
+        memcpy(f->picture, clean, 640 * 400 * 4);
+        for (int y = y0; y < y0 + 16 && i != 30; y++) {
+            for (int x = x0; x < x0 + 16; x++) {
+                if (x >= 0 && x < 640 && y >= 0 && y < 400) {
+                    f->picture[y * 640 + x] = 0x00ff00;
+                }
+            }
+        }
+        assert_true(converge(&c)); /* f->picture is not drawn again: only the server can have put the cursor there */
+    }
+    free(clean);
+    hang_up(&c);
+}
+
+static void test_keys(void **state)
+{
+    static const struct {
+        uint32_t keysym;
+        uint8_t key;
+    } known[] = {
+        {'a', 0x1e},    {'A', 0x1e},    {'!', 0x02},    {'~', 0x29},    {' ', 0x39},    {0xff0d, 0x1c}, {0xff1b, 0x01},
+        {0xff52, 0xc8}, {0xff54, 0xd0}, {0xffbe, 0x3b}, {0xffc9, 0x58}, {0xff13, 0xc6}, {0xff61, 0xb7}, {0xff8d, 0x9c},
+        {0xffff, 0xd3}, {0xff63, 0xd2}, {0xff08, 0x0e}, {0xfe03, 0xb8}, {0xffe4, 0x9d}, {0xffeb, 0xdb}, {0xff67, 0xdd},
+    };
+    static const int32_t with_ext[] = {0, -258};
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct client c;
+    unsigned n = 0;
+
+    serve(f, &cfg);
+    join(f, &c);
+    for (unsigned i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        for (int down = 1; down >= 0; down--, n++) {
+            const uint8_t m[8] = {4, (uint8_t)down, 0, 0, 0, 0, (uint8_t)(known[i].keysym >> 8), (uint8_t)known[i].keysym};
+
+            put(&c, m, 8);
+            wait_events(f, n + 1);
+            assert_true(f->ev[n].key);
+            assert_int_equal(f->ev[n].code, known[i].key);
+            assert_int_equal(f->ev[n].down, down);
+        }
+    }
+    /* A release of what was not pressed, and unknown keysyms, reach nobody. */
+    put(&c, "\4\0\0\0\0\0\0x" "\4\1\0\0\0\0\x12\x34", 16);
+    set_encodings(&c, with_ext, 2);
+    while (c.ext_key_acks == 0) {
+        assert_true(read_update(&c));
+    }
+    put(&c, "\xff\0\0\1\0\0\xff\x52\0\0\0\xc8" "\xff\0\0\0\0\0\xff\x52\0\0\0\xc8", 24);
+    put(&c, "\xff\0\0\1\0\0\0a\0\0\0\x10", 12); /* keysym a, but the key where Q is: the key counts */
+    put(&c, "\xff\0\0\1\0\0\0a\0\0\0\0", 12);   /* no key number: the keysym counts */
+    wait_events(f, n + 4);
+    assert_int_equal(f->ev[n].code, 0xc8);
+    assert_true(f->ev[n].down);
+    assert_false(f->ev[n + 1].down);
+    assert_int_equal(f->ev[n + 2].code, 0x10);
+    assert_int_equal(f->ev[n + 3].code, 0x1e);
+    /* What is held is released when the client goes. */
+    hang_up(&c);
+    wait_events(f, n + 6);
+    assert_false(f->ev[n + 4].down);
+    assert_false(f->ev[n + 5].down);
+    assert_int_equal(f->ev[n + 4].code + f->ev[n + 5].code, 0x10 + 0x1e);
+}
+
+static void test_pointer(void **state)
+{
+    static const struct {
+        uint8_t mask;
+        int x, y; /* sent */
+        int ax, ay, dz;
+        unsigned buttons;
+    } steps[] = {
+        {0, 0, 0, 0, 0, 0, 0},
+        {1, 639, 399, 32767, 32767, 0, INPUT_BUTTON_LEFT},
+        {2, 5000, 5000, 32767, 32767, 0, INPUT_BUTTON_MIDDLE},
+        {4, 320, 200, 16409, 16425, 0, INPUT_BUTTON_RIGHT},
+        {0, 320, 200, 16409, 16425, 0, 0},
+        {8, 320, 200, 16409, 16425, -1, 0},
+        {0, 320, 200, 16409, 16425, 0, 0},
+        {16, 320, 200, 16409, 16425, 1, 0},
+        {17, 320, 200, 16409, 16425, 0, INPUT_BUTTON_LEFT},
+    };
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct client c;
+
+    serve(f, &cfg);
+    join(f, &c);
+    for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        const uint8_t m[6] = {5, steps[i].mask, (uint8_t)(steps[i].x >> 8), (uint8_t)steps[i].x, (uint8_t)(steps[i].y >> 8), (uint8_t)steps[i].y};
+
+        put(&c, m, 6);
+        wait_events(f, i + 1);
+        assert_false(f->ev[i].key);
+        assert_int_equal(f->ev[i].x, steps[i].ax);
+        assert_int_equal(f->ev[i].y, steps[i].ay);
+        assert_int_equal(f->ev[i].dz, steps[i].dz);
+        assert_int_equal(f->ev[i].buttons, steps[i].buttons);
+    }
+    hang_up(&c);
+    wait_events(f, sizeof(steps) / sizeof(steps[0]) + 1); /* the button comes up */
+    assert_int_equal(f->ev[f->n_ev - 1].buttons, 0);
+}
+
+static void test_password(void **state)
+{
+    static const struct {
+        const char *set, *tried;
+        bool good;
+    } cases[] = {
+        {NULL, "", false},     {NULL, "secret", false}, {"secret", "secret", true}, {"secret", "Secret", false},
+        {"secret", "", false}, {"", "", false},         {"12345678tail", "12345678", true},
+    };
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct vnc_info info;
+    struct client c;
+
+    cfg.password = true;
+    serve(f, &cfg);
+    vnc_info(f->v, &info);
+    assert_string_equal(info.auth, "vnc");
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        if (cases[i].set != NULL) {
+            assert_int_equal(vnc_set_password(f->v, cases[i].set), 0);
+        }
+        dial(f, &c);
+        assert_int_equal(authenticate(&c, cases[i].tried), cases[i].good ? 0 : 1);
+        if (cases[i].good) {
+            init(&c, true);
+            set_encodings(&c, raw_resize, 2);
+            request(&c, false);
+            assert_true(converge(&c));
+        } else {
+            uint32_t len = get32(&c); /* RFB 3.8: a reason */
+            char reason[128];
+
+            assert_in_range(len, 1, sizeof(reason));
+            assert_true(get(&c, reason, len));
+            assert_true(closed_by_server(&c));
+        }
+        hang_up(&c);
+    }
+    /* The type None is not accepted instead. */
+    dial(f, &c);
+    {
+        uint8_t b[12];
+
+        assert_true(get(&c, b, 12));
+        put(&c, "RFB 003.008\n\1\1", 14);
+        assert_true(closed_by_server(&c));
+    }
+    hang_up(&c);
+    vnc_destroy(f->v);
+    cfg.password = false;
+    serve(f, &cfg);
+    assert_int_equal(vnc_set_password(f->v, "x"), -EINVAL);
+}
+
+static void test_old_protocols(void **state)
+{
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct client c;
+    uint8_t b[16];
+
+    serve(f, &cfg);
+    dial(f, &c); /* 3.3: the server decides, no result word */
+    assert_true(get(&c, b, 12));
+    put(&c, "RFB 003.003\n", 12);
+    assert_int_equal(get32(&c), 1);
+    init(&c, true);
+    set_encodings(&c, raw_resize, 2);
+    request(&c, false);
+    assert_true(converge(&c));
+    hang_up(&c);
+    dial(f, &c); /* 3.7: no result word without authentication */
+    assert_true(get(&c, b, 12));
+    put(&c, "RFB 003.007\n", 12);
+    assert_true(get(&c, b, 2));
+    put(&c, "\1", 1);
+    init(&c, true);
+    set_encodings(&c, raw_resize, 2);
+    request(&c, false);
+    assert_true(converge(&c));
+    hang_up(&c);
+}
+
+static void test_ports(void **state)
+{
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct vnc_info info, second;
+    char err[256] = "", expect[128];
+    struct vnc *v;
+
+    serve(f, &cfg);
+    vnc_info(f->v, &info);
+    assert_true(info.enabled);
+    assert_string_equal(info.host, "127.0.0.1");
+    assert_string_equal(info.family, "ipv4");
+    assert_string_equal(info.auth, "none");
+    /* The next one finds the next port. */
+    v = vnc_create(f->loop, f->d, f->in, &cfg, err, sizeof(err));
+    assert_non_null(v);
+    vnc_info(v, &second);
+    assert_int_equal(atoi(second.service) > atoi(info.service), 1);
+    vnc_destroy(v);
+    /* Occupied, no search: one line that names the address. */
+    cfg.display = atoi(info.service) - VNC_BASE_PORT;
+    cfg.to = 0;
+    assert_null(vnc_create(f->loop, f->d, f->in, &cfg, err, sizeof(err)));
+    snprintf(expect, sizeof(expect), "127.0.0.1:%s", info.service);
+    assert_non_null(strstr(err, expect));
+    assert_non_null(strstr(err, "in use"));
+    assert_null(strchr(err, '\n'));
+    cfg.to = cfg.display;
+    assert_null(vnc_create(f->loop, f->d, f->in, &cfg, err, sizeof(err)));
+    /* Hosts. */
+    cfg = config();
+    cfg.host = "no such host.invalid";
+    assert_null(vnc_create(f->loop, f->d, f->in, &cfg, err, sizeof(err)));
+    assert_non_null(strstr(err, "no such host.invalid"));
+    cfg.host = "192.0.2.1"; /* TEST-NET: not ours */
+    assert_null(vnc_create(f->loop, f->d, f->in, &cfg, err, sizeof(err)));
+    assert_non_null(strstr(err, "192.0.2.1"));
+    cfg.host = "";
+    v = vnc_create(f->loop, f->d, f->in, &cfg, err, sizeof(err));
+    assert_non_null(v);
+    vnc_info(v, &second);
+    close(connect_fd(second.service));
+    vnc_destroy(v);
+    vnc_info(NULL, &info);
+    assert_false(info.enabled);
+}
+
+static void test_ipv6(void **state)
+{
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct vnc_info info;
+    char err[256] = "";
+    int probe = socket(AF_INET6, SOCK_STREAM, 0);
+    struct sockaddr_in6 sa = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+
+    if (probe < 0 || bind(probe, (struct sockaddr *)&sa, sizeof(sa)) != 0) {
+        if (probe >= 0) {
+            close(probe);
+        }
+        skip();
+    }
+    close(probe);
+    cfg.host = "::1";
+    f->v = vnc_create(f->loop, f->d, f->in, &cfg, err, sizeof(err));
+    assert_non_null(f->v);
+    vnc_info(f->v, &info);
+    assert_string_equal(info.host, "::1");
+    assert_string_equal(info.family, "ipv6");
+    cfg.display = atoi(info.service) - VNC_BASE_PORT;
+    cfg.to = 0;
+    assert_null(vnc_create(f->loop, f->d, f->in, &cfg, err, sizeof(err)));
+    assert_non_null(strstr(err, "[::1]:"));
+}
+
+static void test_unix_socket(void **state)
+{
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    char dir[] = "/tmp/test_vnc_XXXXXX", err[256];
+    struct vnc_info info;
+    struct client c = {.f = f};
+
+    assert_non_null(mkdtemp(dir));
+    snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/vnc", dir);
+    cfg.unix_path = sa.sun_path;
+    for (int i = 0; i < 2; i++) {
+        int left = socket(AF_UNIX, SOCK_STREAM, 0);
+
+        /* The second time a dead socket is in the way. */
+        if (i == 1) {
+            assert_int_equal(bind(left, (struct sockaddr *)&sa, sizeof(sa)), 0);
+        }
+        close(left);
+        serve(f, &cfg);
+        vnc_info(f->v, &info);
+        assert_string_equal(info.family, "unix");
+        assert_string_equal(info.service, sa.sun_path);
+        assert_null(vnc_create(f->loop, f->d, f->in, &cfg, err, sizeof(err))); /* in use */
+        assert_non_null(strstr(err, sa.sun_path));
+        c.fd = socket(AF_UNIX, SOCK_STREAM, 0);
+        assert_int_equal(connect(c.fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+        assert_int_equal(authenticate(&c, NULL), 0);
+        init(&c, true);
+        set_encodings(&c, raw_resize, 2);
+        request(&c, false);
+        assert_true(converge(&c));
+        vnc_info(f->v, &info);
+        assert_int_equal(info.client_count, 1);
+        assert_string_equal(info.clients[0].family, "unix");
+        hang_up(&c);
+        vnc_destroy(f->v);
+        f->v = NULL;
+        assert_int_equal(access(sa.sun_path, F_OK), -1);
+    }
+    rmdir(dir);
+}
+
+/* One viewer asks for everything and reads nothing; the others do not notice. */
+static void test_stopped_viewer(void **state)
+{
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct client stopped, c;
+    uint64_t worst = 0;
+    int small = 4096;
+
+    f->width = 1920;
+    f->height = 1200;
+    paint(f, 3);
+    serve(f, &cfg);
+    join(f, &stopped);
+    setsockopt(stopped.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+    for (int i = 0; i < 100; i++) {
+        request(&stopped, false);
+    }
+    put(&stopped, "\4\1\0", 3); /* and leaves a message half sent */
+    join(f, &c);
+    assert_true(converge(&c));
+    for (unsigned i = 0; i < 10; i++) {
+        uint64_t start = now_ms();
+
+        f->picture[i] ^= 0xffffff;
+        f->changed = (struct rect){(int)i, 0, 1, 1};
+        assert_true(converge(&c));
+        worst = now_ms() - start > worst ? now_ms() - start : worst;
+    }
+    assert_in_range(worst, 0, 1500);
+    hang_up(&c);
+    hang_up(&stopped);
+}
+
+static void test_garbage(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t len;
+        bool after_init;
+    } cases[] = {
+        {"GET / HTTP/1.1\r\n\r\n", 18, false},
+        {"RFB 004.000\n", 12, false},
+        {"RFB 003.abc\n", 12, false},
+        {"RFB 003.008\n\x63", 13, false},
+        {"\x07", 1, true},                                                       /* UltraVNC file transfer */
+        {"\x08\x01", 2, true},                                                   /* SetScale */
+        {"\x0b\0\0\0\0\0\0\4abcd", 12, true},                                    /* text chat */
+        {"\xff\0\0\1\0\0\0a\0\0\0\x10", 12, true},                               /* extended key, not agreed */
+        {"\xff\1\0\0", 4, true},                                                 /* QEMU audio */
+        {"\2\0\xff\xff", 4, true},                                               /* 65535 encodings */
+        {"\6\0\0\0\xff\xff\xff\xfc", 8, true},                                   /* clipboard of 4 GiB */
+        {"\0\0\0\0\x18\x18\0\1\0\xff\0\xff\0\xff\x10\x08\0\0\0\0", 20, true},    /* 24 bits per pixel */
+        {"\0\0\0\0\x20\x18\0\1\0\xff\0\xff\0\xff\xff\x08\0\0\0\0", 20, true},    /* shift 255 */
+        {"\0\0\0\0\x10\x10\0\1\xff\xff\x00\x3f\x00\x1f\x0b\x05\0\0\0\0", 20, true}, /* maximum wider than the pixel */
+    };
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct client other, c;
+
+    serve(f, &cfg);
+    join(f, &other);
+    assert_true(converge(&other));
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        if (cases[i].after_init) {
+            join(f, &c);
+        } else {
+            dial(f, &c);
+        }
+        put(&c, cases[i].bytes, cases[i].len);
+        assert_true(closed_by_server(&c));
+        hang_up(&c);
+    }
+    /* Clipboard text is skipped, whatever it contains, and the stream stays in step. */
+    join(f, &c);
+    put(&c, "\6\0\0\0\0\0\0\4\7\7\7\7" "\4\1\0\0\0\0\0a", 20);
+    wait_events(f, 1);
+    assert_int_equal(f->ev[0].code, 0x1e);
+    hang_up(&c);
+    paint(f, 9);
+    assert_true(converge(&other));
+    hang_up(&other);
+}
+
+/* A message cut anywhere. */
+static void test_single_bytes(void **state)
+{
+    static const uint8_t script[] = "RFB 003.008\n\1\1" "\2\0\0\2\0\0\0\0\xff\xff\xff\x21" "\6\0\0\0\0\0\0\2zz" "\4\1\0\0\0\0\0b" "\3\0\0\0\0\0\0\x10\0\x10";
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct client c;
+
+    serve(f, &cfg);
+    dial(f, &c);
+    for (size_t i = 0; i < sizeof(script) - 1; i++) {
+        put(&c, script + i, 1);
+        for (int k = 0; k < 3; k++) {
+            turn(f);
+        }
+    }
+    wait_events(f, 1);
+    assert_int_equal(f->ev[0].code, 0x30);
+    hang_up(&c);
+}
+
+static void test_exclusive(void **state)
+{
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct client first, second;
+
+    serve(f, &cfg);
+    join(f, &first);
+    assert_true(converge(&first));
+    dial(f, &second);
+    assert_int_equal(authenticate(&second, NULL), 0);
+    init(&second, false);
+    assert_true(closed_by_server(&first));
+    set_encodings(&second, raw_resize, 2);
+    request(&second, false);
+    assert_true(converge(&second));
+    hang_up(&first);
+    hang_up(&second);
+    vnc_destroy(f->v);
+    cfg.share = VNC_SHARE_FORCE_SHARED;
+    serve(f, &cfg);
+    dial(f, &first);
+    assert_int_equal(authenticate(&first, NULL), 0);
+    put(&first, "\0", 1);
+    assert_true(closed_by_server(&first));
+    hang_up(&first);
+    vnc_destroy(f->v);
+    cfg.share = VNC_SHARE_IGNORE;
+    serve(f, &cfg);
+    join(f, &first);
+    dial(f, &second);
+    assert_int_equal(authenticate(&second, NULL), 0);
+    init(&second, false);
+    assert_true(converge(&first));
+    hang_up(&first);
+    hang_up(&second);
+}
+
+static unsigned open_files(void)
+{
+    DIR *d = opendir("/proc/self/fd");
+    unsigned n = 0;
+
+    while (readdir(d) != NULL) {
+        n++;
+    }
+    closedir(d);
+    return n;
+}
+
+static void wait_clients(struct fixture *f, int n)
+{
+    struct vnc_info info;
+    uint64_t end = now_ms() + TIMEOUT_MS;
+
+    do {
+        turn(f);
+        vnc_info(f->v, &info);
+    } while (info.client_count != n && now_ms() < end);
+    assert_int_equal(info.client_count, n);
+}
+
+static void test_hundred_connects(void **state)
+{
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct client c, many[100];
+    unsigned before;
+
+    serve(f, &cfg);
+    join(f, &c);
+    assert_true(converge(&c));
+    hang_up(&c);
+    wait_clients(f, 0);
+    before = open_files();
+    for (int i = 0; i < 100; i++) {
+        join(f, &c);
+        if (i % 3 == 0) {
+            assert_true(converge(&c));
+        }
+        hang_up(&c);
+    }
+    wait_clients(f, 0);
+    assert_int_equal(open_files(), before);
+    /* A hundred that say nothing do not keep a real viewer out, and there are never more than 32. */
+    for (int i = 0; i < 100; i++) {
+        dial(f, &many[i]);
+    }
+    join(f, &c);
+    assert_true(converge(&c));
+    wait_clients(f, VNC_MAX_CLIENTS);
+    for (int i = 0; i < 100; i++) {
+        hang_up(&many[i]);
+    }
+    wait_clients(f, 1);
+    paint(f, 4);
+    assert_true(converge(&c));
+    hang_up(&c);
+    wait_clients(f, 0);
+    assert_int_equal(open_files(), before);
+}
+
+static unsigned long thread_switches(const char *name)
+{
+    DIR *d = opendir("/proc/self/task");
+    struct dirent *e;
+    unsigned long found = 0;
+
+    while ((e = readdir(d)) != NULL) {
+        char path[300], line[128], comm[32] = "";
+        FILE *file;
+
+        snprintf(path, sizeof(path), "/proc/self/task/%s/status", e->d_name);
+        file = fopen(path, "r");
+        while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+            sscanf(line, "Name: %31s", comm);
+            if (strcmp(comm, name) == 0) {
+                sscanf(line, "voluntary_ctxt_switches: %lu", &found);
+            }
+        }
+        if (file != NULL) {
+            fclose(file);
+        }
+    }
+    closedir(d);
+    return found;
+}
+
+/* Without a viewer: no picture, no refresh, no wake-up. With one that went: the same again. */
+static void test_idle(void **state)
+{
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct client c;
+
+    serve(f, &cfg);
+    for (int round = 0; round < 2; round++) {
+        const struct timespec settle = {0, 20000000};
+        unsigned long switches;
+        uint64_t end;
+        int w, h, stride;
+
+        nanosleep(&settle, NULL);
+        turn(f);
+        switches = thread_switches("vnc");
+        f->refreshes = 0;
+        for (end = now_ms() + 300; now_ms() < end;) {
+            turn(f);
+        }
+        assert_int_equal(f->refreshes, 0);
+        assert_int_equal(thread_switches("vnc"), switches);
+        assert_null(display_pixels(f->d, &w, &h, &stride));
+        if (round == 0) {
+            join(f, &c);
+            assert_true(converge(&c));
+            assert_true(f->refreshes > 0);
+            hang_up(&c);
+            wait_clients(f, 0);
+            turn(f);
+        }
+    }
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(test_picture),   T(test_resize),     T(test_resize_unknown_to_client), T(test_cursor),  T(test_keys),
+        T(test_pointer),   T(test_password),   T(test_old_protocols),            T(test_ports),   T(test_ipv6),
+        T(test_unix_socket), T(test_stopped_viewer), T(test_garbage),            T(test_single_bytes),
+        T(test_exclusive), T(test_hundred_connects), T(test_idle),
+    };
+
+    signal(SIGPIPE, SIG_IGN);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
