@@ -452,11 +452,12 @@ static bool collect_dirty(struct draw *w)
     if (m->trapless) {
         uint64_t end = (uint64_t)m->start + (uint64_t)m->pitch * (w->height - 1) +
                        (uint64_t)w->width * formats[m->format].unit_bytes;
-        uint32_t first = m->start / PAGE;
+        uint32_t low = m->line_compare < w->height ? 0 : m->start; /* a split screen shows address 0 too */
+        uint32_t first = low / PAGE;
         uint32_t n;
 
         end = end < v->h.size ? end : v->h.size;
-        n = end > m->start ? (uint32_t)((end + PAGE - 1) / PAGE) - first : 1;
+        n = end > low ? (uint32_t)((end + PAGE - 1) / PAGE) - first : 1;
         if (first >= v->h.size / PAGE) {
             return any;
         }
