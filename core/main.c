@@ -174,29 +174,43 @@ static bool env_chardev(void *opaque, unsigned i, struct qmp_chardev *out)
     return false;
 }
 
+static void close_unplugged(void *opaque, bool keep_first)
+{
+    struct app *a = opaque;
+
+    for (unsigned i = keep_first ? 1 : 0; i < BOARD_IDE_DRIVES; i++) {
+        if (a->parts.ide[i] != NULL && !a->parts.ide[i]->cdrom) {
+            block_close(a->parts.ide_medium[i]);
+            a->parts.ide_medium[i] = NULL;
+        }
+    }
+}
+
 static bool env_block(void *opaque, unsigned i, struct qmp_block *out)
 {
     struct app *a = opaque;
     const struct option_drive *d;
-    const struct block *medium;
+    struct ide_drive_info info = {0};
 
     if (i >= a->drive_count) {
         return false;
     }
     d = a->drives[i];
-    medium = a->parts.ide_medium[d->index];
+    piix_ide_info(a->handles.ide, d->index, &info);
     *out = (struct qmp_block){
         .device = d->drive_id,
         .qdev = d->id,
         .removable = d->cdrom,
-        .inserted = medium != NULL,
+        .locked = info.locked,
+        .tray_open = info.tray_open,
+        .inserted = info.medium != NULL,
         .path = d->path,
         .format = d->format,
         .readonly = d->readonly || d->cdrom,
     };
-    if (medium != NULL) {
-        out->size_bytes = block_size_bytes(medium);
-        out->stats = block_get_stats(medium);
+    if (info.medium != NULL) {
+        out->size_bytes = block_size_bytes(info.medium);
+        out->stats = block_get_stats(info.medium);
     }
     return true;
 }
@@ -307,6 +321,8 @@ static int open_board(struct app *a)
         return -1;
     }
     a->board_made = true;
+    a->handles.disks_unplugged = close_unplugged;
+    a->handles.opaque = a;
     return board_populate(&a->board, &a->o, &a->parts, &a->handles, a->err, sizeof(a->err));
 }
 

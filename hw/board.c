@@ -51,10 +51,13 @@ enum {
 
 static void unplug(void *opaque, unsigned mask)
 {
-    struct piix_ide *ide = opaque;
+    const struct board_handles *handles = opaque;
 
     if (mask & (XEN_UNPLUG_DISKS | XEN_UNPLUG_AUX_DISKS)) {
-        piix_ide_unplug(ide, !(mask & XEN_UNPLUG_DISKS));
+        bool keep_first = !(mask & XEN_UNPLUG_DISKS);
+
+        piix_ide_unplug(handles->ide, keep_first);
+        handles->disks_unplugged(handles->opaque, keep_first);
     }
 }
 
@@ -63,15 +66,6 @@ static void sleep_state(void *opaque, unsigned state)
     if (state == 3) {
         cmos_set(opaque, CMOS_SHUTDOWN, CMOS_SHUTDOWN_S3_RESUME);
     }
-}
-
-/* The CMOS disk table wants what IDENTIFY says: 16 heads, 63 sectors, at most 16383 cylinders. */
-static struct cmos_disk cmos_geometry(const struct block *medium)
-{
-    uint64_t cylinders = block_size_bytes(medium) / BLOCK_SECTOR / (16 * 63);
-
-    return (struct cmos_disk){
-        .cylinders = (uint16_t)(cylinders < 2 ? 2 : cylinders > 16383 ? 16383 : cylinders), .heads = 16, .sectors = 63};
 }
 
 static int create_ide(struct board *b, const struct board_parts *parts, struct board_handles *out)
@@ -95,7 +89,7 @@ static int create_ide(struct board *b, const struct board_parts *parts, struct b
     return piix_ide_create(b, DEVFN_IDE, drives, &out->ide);
 }
 
-static int create_cmos(struct board *b, const struct options *o, const struct board_parts *parts, struct cmos **cmos)
+static int create_cmos(struct board *b, const struct options *o, const struct piix_ide *ide, struct cmos **cmos)
 {
     uint64_t limit = o->max_ram_below_4g != 0 ? o->max_ram_below_4g : RAM_BELOW_4G_MAX;
     uint64_t ram = (uint64_t)o->mem_mib * MIB;
@@ -106,8 +100,10 @@ static int create_cmos(struct board *b, const struct options *o, const struct bo
     };
 
     for (unsigned i = 0; i < BOARD_IDE_DRIVES; i++) {
-        if (parts->ide[i] != NULL && !parts->ide[i]->cdrom && parts->ide_medium[i] != NULL) {
-            cfg.disks[i] = cmos_geometry(parts->ide_medium[i]);
+        struct ide_drive_info info;
+
+        if (piix_ide_info(ide, i, &info) && !info.cdrom) {
+            cfg.disks[i] = (struct cmos_disk){info.cylinders, info.heads, info.sectors};
         }
     }
     return cmos_create(b, &cfg, cmos);
@@ -131,7 +127,7 @@ static int create_vga(struct board *b, const struct options *o, const struct boa
 }
 
 int board_populate(struct board *b, const struct options *o, const struct board_parts *parts,
-                   struct board_handles *out, char *err, size_t errlen)
+                   struct board_handles *handles, char *err, size_t errlen)
 {
     struct cmos *cmos = NULL;
     struct piix4_pm_config pm = {
@@ -158,10 +154,10 @@ int board_populate(struct board *b, const struct options *o, const struct board_
         }                                                                                                              \
     } while (0)
 
-    CREATE("host bridge", i440fx_create(b));
+    CREATE("host bridge", i440fx_create(b, (uint64_t)o->mem_mib * MIB));
     CREATE("ISA bridge", piix3_create(b));
-    CREATE("IDE controller", create_ide(b, parts, out));
-    CREATE("CMOS", create_cmos(b, o, parts, &cmos));
+    CREATE("IDE controller", create_ide(b, parts, handles));
+    CREATE("CMOS", create_cmos(b, o, handles->ide, &cmos));
     pm.opaque = cmos;
     CREATE("power management", piix4_pm_create(b, &pm));
     CREATE("ACPI GPE block", acpi_gpe_create(b, &gpe, NULL));
@@ -173,7 +169,7 @@ int board_populate(struct board *b, const struct options *o, const struct board_
         }
     }
     if (o->xen_platform) {
-        platform.opaque = out->ide;
+        platform.opaque = handles;
         CREATE("xen-platform", xen_platform_create(b, &platform));
     }
     CREATE("VGA adapter", create_vga(b, o, parts));

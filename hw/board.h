@@ -27,12 +27,16 @@ struct board_parts {
     struct chardev *serial[BOARD_SERIALS];        /* NULL: no port at this place */
 };
 
-/* What main.c needs of the finished machine. Owned by the board. */
+/* Between the machine and main.c; must outlive the board. */
 struct board_handles {
-    struct piix_ide *ide;
+    struct piix_ide *ide; /* set by board_populate() */
+    /* The guest's PV drivers took over and the disks (not CD drives, not drive 0 when keep_first) were flushed and detached: their
+     * images can be closed, since a PV backend has them open now. */
+    void (*disks_unplugged)(void *opaque, bool keep_first);
+    void *opaque;
 };
 
 /* Creates every device of the machine that o describes. 0, or -errno and a line in err that names the device. On failure the caller
  * destroys the board. */
 int board_populate(struct board *b, const struct options *o, const struct board_parts *parts,
-                   struct board_handles *out, char *err, size_t errlen);
+                   struct board_handles *handles, char *err, size_t errlen);
