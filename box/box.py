@@ -295,20 +295,20 @@ class Box:
         if script:
             self.check_sh("set -e\n" + "\n".join(script), 120)
 
-    def iso_for(self, variant, source="install.iso", entry="text", **options):
-        """Makes /images/VARIANT from the test CD: the menu entry taken by default (text, graphics, normal) and
-        options of box/guest/init (job="bench", end="poweroff", ...); returns the name."""
+    def iso_for(self, variant, source="install.iso", entry="text", menu_s=2, **options):
+        """Makes /images/VARIANT from the test CD: the menu entry taken by default (text, graphics, normal) after
+        menu_s seconds and options of box/guest/init (job="bench", end="poweroff", ...); returns the name."""
         path = self.images[source]
         with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as image:
-            timeout = re.search(rb"ontimeout text {10}\n", image)
-            fields = [m for m in re.finditer(rb"hvmdm\.job=check#+\n", image)]
-            if not timeout or len(fields) != 3:
+            default = re.search(rb"timeout 20  \nontimeout text {10}\n", image)
+            fields = list(re.finditer(rb"hvmdm\.job=check#+\n", image))
+            if not default or len(fields) != 3:
                 raise BoxError(f"{path} is not the test CD")
             text = " ".join(f"hvmdm.{k}={v}" for k, v in {"job": "check", **options}.items())
             width = fields[0].end() - fields[0].start() - 1
             if len(text) > width:
                 raise BoxError(f"options too long: {text}")
-            edits = [(timeout.start(), f"ontimeout {entry:14}")]
+            edits = [(default.start() + 8, f"{menu_s * 10:<4}"), (default.start() + 23, f"{entry:14}")]
             edits += [(m.start(), text.ljust(width, "#")) for m in fields]
         target = f"/images/{variant}"
         self.check_sh(f"cp /images/{source} {target}\n" + "\n".join(
@@ -358,8 +358,12 @@ class Box:
         """The two configuration lines that select the device model."""
         return ["device_model_version = 'qemu-xen'", f"device_model_override = '{self.dm_path(dm)}'"]
 
-    def create(self, config, timeout=120, serial=True):
-        """xl create; returns a Guest, raises BoxError with xl's and the device model's words."""
+    def create(self, config, timeout=120, serial="file"):
+        """xl create; returns a Guest, raises BoxError with xl's and the device model's words.
+
+        serial: "file" adds the line that makes the serial output readable here; "pty" adds serial='pty' and reads
+        it through `xl console -t serial`, from before the first instruction; None adds nothing.
+        """
         self.guests += 1
         return Guest(self, self.guests, config, timeout, serial)
 
@@ -375,16 +379,16 @@ class Guest:
         self.serial = f"/tmp/serial-{number}"
         self.log_file = f"{box.out}/guest-{number}.log"
         if serial and not re.search(r"^\s*serial\s*=", config, re.M):
-            config += f"serial = 'file:{self.serial}'\n"
+            config += f"serial = '{'pty' if serial == 'pty' else 'file:' + self.serial}'\n"
         with open(f"{box.share}/guest-{number}.cfg", "w", encoding="utf-8") as f:
             f.write(config)
         shutil.copy(f"{box.share}/guest-{number}.cfg", box.out)
-        open(self.log_file, "w", encoding="ascii").close()
-        # The copy of the serial log costs the guest nothing: it is written here only when tail wakes up.
-        box.start_sh(f"touch {self.serial}; tail -c +1 -f {self.serial} > /share/serial-{number}")
+        if serial == "file":
+            # This copy of the output costs the guest nothing: only the tail process writes to the share.
+            box.start_sh(f"touch {self.serial}; exec tail -c +1 -f {self.serial} > /share/serial-{number}")
         self.t0 = time.monotonic()
-        status, out = box.sh(f"xl -v create /share/guest-{number}.cfg; r=$?; "
-                             f"cat /proc/uptime > /share/created-{number}; exit $r", timeout)
+        pause = "-p" if serial == "pty" else ""
+        status, out = box.sh(f"xl -v create {pause} /share/guest-{number}.cfg", timeout)
         self.created = time.monotonic() - self.t0
         self.xl_output = out
         with open(f"{box.out}/xl-{number}.log", "w", encoding="utf-8") as f:
@@ -396,6 +400,15 @@ class Guest:
         self.domid = int(box.check_sh(f"xl domid {self.name}"))
         pid = box.check_sh(f"xenstore-read /local/domain/{self.domid}/image/device-model-pid").strip()
         self.dm_pid = int(pid)
+        if serial == "pty":
+            box.start_sh(f"touch {self.serial}; tail -f {self.serial} | xl console -t serial {self.name} "
+                         f"> /share/serial-{number}")
+            box.check_sh(f"sleep 1; xl unpause {self.name}")
+            self.t0 = time.monotonic()
+
+    def type_serial(self, text):
+        """Sends text to the guest's serial line (only with serial="pty")."""
+        self.box.check_sh(f"printf %s {shlex.quote(text)} >> {self.serial}")
 
 
     @property

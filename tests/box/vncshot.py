@@ -25,6 +25,15 @@ def des_encrypt(key, data):
                            "-K", key.hex()], input=data, stdout=subprocess.PIPE, check=True).stdout
 
 
+def vga_font(rom):
+    """The 8x16 font out of a VGA BIOS image's bytes: it is found by its first two characters."""
+    first = bytes(16) + bytes.fromhex("00007e81a58181bd9981817e00000000")
+    at = rom.find(first)
+    if at < 0:
+        raise ValueError("no 8x16 font in that ROM")
+    return rom[at:at + 4096]
+
+
 class Rfb:
     """A connection. pixels: bytearray of width*height XRGB words, as last drawn."""
 
@@ -144,6 +153,30 @@ class Rfb:
         for word in words:
             counts[word & 0xffffff] = counts.get(word & 0xffffff, 0) + 1
         return counts
+
+    def text(self, font, cell=(9, 16)):
+        """The screen's text, a list of lines: each cell becomes the character whose glyph is nearest to it.
+
+        font: bytes, 16 per character (see vga_font). cell: (9, 16) in VGA text modes, (8, 16) on a Linux fbcon.
+        """
+        glyphs = {font[c * 16:c * 16 + 16]: chr(c) for c in range(126, 31, -1)}
+        known = {}
+        lines = []
+        words = memoryview(self.pixels).cast("I")
+        for top in range(0, self.height - cell[1] + 1, cell[1]):
+            line = []
+            for left in range(0, self.width - cell[0] + 1, cell[0]):
+                rows = [words[(top + y) * self.width + left:(top + y) * self.width + left + 8].tolist() for y in range(16)]
+                ground = rows[0][0]
+                bits = bytes(sum((px != ground) << (7 - i) for i, px in enumerate(row)) for row in rows)
+                if bits not in known:
+                    value = int.from_bytes(bits, "big")
+                    best = min(glyphs, key=lambda g: (int.from_bytes(g, "big") ^ value).bit_count())
+                    wrong = (int.from_bytes(best, "big") ^ value).bit_count()
+                    known[bits] = glyphs[best] if wrong <= 20 else "?"
+                line.append(known[bits])
+            lines.append("".join(line).rstrip())
+        return lines
 
     def png(self, path):
         """Writes what was drawn as PNG."""
