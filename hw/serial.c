@@ -235,7 +235,7 @@ static void rx_put(struct serial *s, uint8_t v, uint8_t errors)
         }
         fifo_clear(&r->rx);
     }
-    r->rx_errors[fifo_put(&r->rx, (uint8_t)(v & (0x1f | (0xe0 & ~(0xe0u << (r->lcr & LCR_WLS))))))] = errors;
+    r->rx_errors[fifo_put(&r->rx, v)] = errors;
     if (r->rx.count == 1) {
         rx_show_top(r);
     }
@@ -280,12 +280,14 @@ static uint8_t rbr_read(struct serial *s)
 
 /* ---- transmitter ---- */
 
-/* One character out. False: the back end stalls. */
+/* One character out. False: the back end stalls.
+ * DEVIATION: the word length cuts characters in loop mode only: early boot code prints before it has programmed LCR, whose reset value
+ * means five bits. */
 static bool tx_send(struct serial *s, uint8_t v)
 {
     if (s->r.mcr & MCR_LOOP) {
         if (!(s->r.lcr & LCR_BREAK)) {
-            rx_put(s, v, 0);
+            rx_put(s, v & (uint8_t)(0xff >> (3 - (s->r.lcr & LCR_WLS))), 0);
         }
         return true;
     }
@@ -328,7 +330,6 @@ static void thr_write(struct serial *s, uint8_t v)
 {
     struct serial_regs *r = &s->r;
 
-    v &= (uint8_t)(0xff >> (3 - (r->lcr & LCR_WLS)));
     r->thre_pending = false;
     if (r->tx.count < fifo_size(r)) {
         fifo_put(&r->tx, v);
