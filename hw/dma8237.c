@@ -55,9 +55,9 @@ static uint8_t controller_read(struct dma_controller *c, unsigned reg)
 {
     if (reg < DMA_CHANNELS_END) {
         const struct dma_channel *ch = &c->ch[reg / 2];
-        uint16_t v = reg & 1 ? ch->count : ch->addr;
+        unsigned v = reg & 1 ? ch->count : ch->addr;
 
-        v = c->flip_flop ? v >> 8 : v & 0xff;
+        v = c->flip_flop ? v >> 8 : v;
         c->flip_flop = !c->flip_flop;
         return (uint8_t)v;
     }
@@ -81,8 +81,9 @@ static void channel_write(struct dma_controller *c, unsigned reg, uint8_t value)
 {
     struct dma_channel *ch = &c->ch[reg / 2];
     uint16_t *base = reg & 1 ? &ch->base_count : &ch->base_addr;
+    unsigned shift = c->flip_flop ? 8 : 0;
 
-    *base = c->flip_flop ? (uint16_t)((*base & 0x00ff) | value << 8) : (uint16_t)((*base & 0xff00) | value);
+    *base = (uint16_t)((*base & ~(0xffu << shift)) | (unsigned)value << shift);
     c->flip_flop = !c->flip_flop;
     ch->addr = ch->base_addr;
     ch->count = ch->base_count;
