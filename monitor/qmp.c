@@ -521,23 +521,28 @@ static void handle_message(struct qmp_session *s, struct json_object *msg)
 
 /* ---- input ---- */
 
-/* Accounts for bytes that the tokener took. NULL, or what is wrong; *fatal: too large, else a syntax error. */
-static const char *scan_bytes(struct qmp_scan *scan, const char *data, size_t len, bool *fatal)
+/*
+ * Accounts for *len bytes that the tokener took. NULL, or what is wrong; *fatal: too large, else a syntax error and *len is where, so that
+ * a line end behind it is still seen.
+ */
+static const char *scan_bytes(struct qmp_scan *scan, const char *data, size_t *len, bool *fatal)
 {
     *fatal = true;
-    scan->bytes += len;
+    scan->bytes += *len;
     if (scan->bytes > QMP_MAX_REQUEST) {
         return "the request is larger than 1 MiB";
     }
-    for (size_t i = 0; i < len; i++) {
+    for (size_t i = 0; i < *len; i++) {
         char c = data[i];
 
         if (!scan_utf8(scan, (uint8_t)c)) {
             *fatal = false;
+            *len = i;
             return "JSON parse error, invalid UTF-8 sequence in string";
         }
         if (scan->in_string && (uint8_t)c < 0x20) {
             *fatal = false; /* json-c lets it pass */
+            *len = i;
             return "JSON parse error, control character in string";
         }
         if (scan->in_string) {
@@ -584,7 +589,7 @@ static size_t input_value(struct qmp_session *s, const char *data, size_t len)
 
     used = used > len ? len : used;
     s->started = true;
-    why = scan_bytes(&s->scan, data, used, &fatal);
+    why = scan_bytes(&s->scan, data, &used, &fatal);
     if (!why && error == json_tokener_error_depth) {
         why = "the request is nested deeper than 64 levels";
         fatal = true;
