@@ -618,7 +618,7 @@ static void cursor_overlay(struct vga *v, uint32_t y, uint32_t *pixels)
 
     for (uint32_t x = 0; x < size && c->r.cursor_x + x < width; x++) {
         unsigned bit = 7 - (x & 7);
-        unsigned code = (plane1[x >> 3] >> bit & 1u) << 1 | (plane0[x >> 3] >> bit & 1u);
+        unsigned code = ((unsigned)plane1[x >> 3] >> bit & 1) << 1 | ((unsigned)plane0[x >> 3] >> bit & 1);
         uint32_t *px = &pixels[c->r.cursor_x + x];
 
         if (code == 1) {

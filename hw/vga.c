@@ -445,7 +445,7 @@ void vga_window_write(struct vga *v, uint32_t off, const uint8_t *buf, uint32_t 
 }
 
 /* Read mode 1: a bit is set where all planes that matter have the compared colour. */
-static uint8_t color_compare(const struct vga *v)
+static uint32_t color_compare(const struct vga *v)
 {
     uint32_t diff =
         (v->r.latch ^ plane_bytes[v->r.gfx[GFX_COMPARE] & 0x0f]) & plane_bytes[v->r.gfx[GFX_DONT_CARE] & 0x0f];
@@ -474,7 +474,7 @@ void vga_window_read(struct vga *v, uint32_t off, uint8_t *buf, uint32_t len)
             return;
         }
         v->r.latch = load32(v->h.mem + at);
-        buf[i] = compare && map == WIN_PLANAR ? color_compare(v) : (uint8_t)(v->r.latch >> (plane * 8));
+        buf[i] = (uint8_t)(compare && map == WIN_PLANAR ? color_compare(v) : v->r.latch >> (plane * 8));
     }
 }
 
