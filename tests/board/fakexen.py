@@ -318,7 +318,8 @@ class Machine(Client):
                "--control", os.path.join(self.dir, "control"),
                "--preload", os.path.join(BUILD, "libfakexen.so"), "--domid", str(self.domid),
                "--vcpus", str(self.vcpus), "--mem", str(self.mem), "--video", str(self.video),
-               "--timeout", str(timeout_ms), "--log", self.log_path, "--", self.dm] + list(args)
+               "--timeout", str(timeout_ms), "--log", self.log_path,
+               "--at-running", self.qmp_path, "--at-running", self.qmp2_path, "--", self.dm] + list(args)
         env = dict(os.environ, **(self.env or {}))
         self.proc = subprocess.Popen(cmd, stdin=subprocess.DEVNULL, env=env)
         deadline = time.monotonic() + 10

@@ -20,6 +20,7 @@ struct fx_config {
     const char *preload;      /* libfakexen.so */
     uint32_t domid, vcpus, mem_mib, video_mib;
     uint32_t timeout_ms; /* for one answer of the device model */
+    const char *at_running[4]; /* sockets to connect to when "running" is written */
 };
 
 extern struct fx_config fx_cfg;
@@ -61,6 +62,10 @@ void fx_xs_set(const char *path, const char *value, size_t len);
 
 /* Removes a node and its children. Returns false if there is none. */
 bool fx_xs_remove(const char *path);
+
+/* What was found when the device model wrote "running", before its write was answered: one word per
+ * --at-running path ("ok" or an errno name), then the servers that were enabled. */
+const char *fx_at_running(void);
 
 /* Appends the whole tree as text lines. */
 void fx_xs_dump(FILE *out);

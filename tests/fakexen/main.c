@@ -182,7 +182,8 @@ static void usage(void)
             "  --mem MIB        guest RAM without video memory (64)\n"
             "  --video MIB      video memory allowance (8)\n"
             "  --timeout MS     longest wait for one answer (10000)\n"
-            "  --log FILE       device model's stdout and stderr\n");
+            "  --log FILE       device model's stdout and stderr\n"
+            "  --at-running SOCKET  connect to it when \"running\" is written (up to 4 times)\n");
     exit(2);
 }
 
@@ -203,9 +204,10 @@ static void parse(int argc, char **argv)
         { "preload", required_argument, NULL, 'p' }, { "domid", required_argument, NULL, 'd' },
         { "vcpus", required_argument, NULL, 'v' },   { "mem", required_argument, NULL, 'm' },
         { "video", required_argument, NULL, 'g' },   { "timeout", required_argument, NULL, 't' },
-        { "log", required_argument, NULL, 'l' },     { NULL, 0, NULL, 0 }
+        { "log", required_argument, NULL, 'l' },     { "at-running", required_argument, NULL, 'r' },
+        { NULL, 0, NULL, 0 }
     };
-    int c;
+    int c, n_running = 0;
 
     while ((c = getopt_long(argc, argv, "+", options, NULL)) >= 0) {
         switch (c) {
@@ -218,6 +220,10 @@ static void parse(int argc, char **argv)
         case 'g': fx_cfg.video_mib = number(optarg, 1024); break;
         case 't': fx_cfg.timeout_ms = number(optarg, 3600000); break;
         case 'l': fx_cfg.log_path = optarg; break;
+        case 'r':
+            if (n_running < 4)
+                fx_cfg.at_running[n_running++] = optarg;
+            break;
         default: usage();
         }
     }

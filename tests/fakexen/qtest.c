@@ -634,6 +634,13 @@ static void x_start_time(struct fx_client *c, struct words *ws, FILE *out)
         fprintf(out, "FAIL not running yet");
 }
 
+static void x_at_running(struct fx_client *c, struct words *ws, FILE *out)
+{
+    (void)c;
+    (void)ws;
+    fprintf(out, "OK %s", fx_at_running());
+}
+
 static void x_vcpu(struct fx_client *c, struct words *ws, FILE *out)
 {
     if (num(ws, 2) >= fx_sh->nr_vcpus) {
@@ -674,7 +681,7 @@ static const struct {
     { "xs_read", x_xs_read },   { "xs_write", x_xs_write },  { "xs_rm", x_xs_rm },
     { "xs_dump", x_xs_dump },   { "console", x_console },    { "dm", x_dm },
     { "kill", x_kill },         { "wait_exit", x_wait_exit }, { "start_time", x_start_time },
-    { "vcpu", x_vcpu },         { "spin", x_spin },          { "quit", x_quit },
+    { "at_running", x_at_running }, { "vcpu", x_vcpu },         { "spin", x_spin },          { "quit", x_quit },
 };
 
 static void xen_command(struct fx_client *c, struct words *ws, FILE *out)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 struct node {
@@ -27,6 +28,7 @@ struct connection {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct node *nodes;
 static struct watch *watches;
+static char at_running[256];
 
 /* Relative paths are below dom0's home. Returns buf. */
 static const char *absolute(const char *path, char *buf, size_t len)
@@ -101,6 +103,32 @@ static struct node *make(const char *path)
     return n;
 }
 
+const char *fx_at_running(void)
+{
+    return at_running;
+}
+
+/* libxl connects at once, without a retry: so the sockets have to be there by now. */
+static void look_around(void)
+{
+    size_t used = 0;
+
+    for (int i = 0; i < 4 && fx_cfg.at_running[i]; i++) {
+        struct sockaddr_un sun = { .sun_family = AF_UNIX };
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", fx_cfg.at_running[i]);
+        bool ok = connect(fd, (struct sockaddr *)&sun, sizeof(sun)) == 0;
+        used += (size_t)snprintf(at_running + used, sizeof(at_running) - used, "%s ",
+                                 ok ? "ok" : strerrorname_np(errno));
+        close(fd);
+    }
+    uint32_t enabled = 0;
+    for (uint32_t i = 0; i < FX_MAX_SERVERS; i++)
+        enabled += fx_sh->server[i].in_use && fx_sh->server[i].enabled;
+    snprintf(at_running + used, sizeof(at_running) - used, "enabled=%u", enabled);
+}
+
 static void set_locked(const char *path, const char *value, size_t len)
 {
     struct node *n = make(path);
@@ -115,8 +143,10 @@ static void set_locked(const char *path, const char *value, size_t len)
     char running[128];
     snprintf(running, sizeof(running), "/local/domain/0/device-model/%u/state", fx_cfg.domid);
     if (!strcmp(path, running) && !strcmp(n->value, "running") &&
-        !atomic_load(&fx_sh->running_ns))
+        !atomic_load(&fx_sh->running_ns)) {
         atomic_store(&fx_sh->running_ns, fx_now_ns());
+        look_around();
+    }
     fire(path);
 }
 
