@@ -38,7 +38,7 @@ enum message { /* RFC 6143, 7.5; 255: community specification */
     MSG_CUT_TEXT = 6,
     MSG_QEMU = 255,
 };
-enum { ENCODING_QEMU_EXT_KEY = -258 };
+enum { ENCODING_QEMU_EXT_KEY = -258, KEY_SYSRQ = 0x54 };
 
 /* What libvncserver hears of; the rest of its encodings and extensions stay off. Inclusive ranges. */
 static const struct {
@@ -442,6 +442,9 @@ static int on_qemu(struct vnc_client *c, const uint8_t *m, size_t len)
         return 0;
     }
     code = be32(m + 8);
+    if (code == KEY_SYSRQ) {
+        code = INPUT_KEY_PRINT; /* viewers on X send this for the one key; the keyboard decides by Alt what it means */
+    }
     send_key(c, code == 0 ? vnc_key_from_keysym(be32(m + 4)) : code < 256 ? (uint8_t)code : 0, be16(m + 2) != 0);
     return 12;
 }

@@ -30,7 +30,7 @@ struct keysym_range {
 
 static const struct keysym_range ranges[] = {
     {0xff08, 0xff0d, {0x0e, 0x0f, 0x1c, 0, 0, 0x1c}},             /* BackSpace Tab Linefeed - - Return */
-    {0xff13, 0xff15, {0xc6, 0x46, 0x54}},                         /* Pause Scroll_Lock Sys_Req */
+    {0xff13, 0xff15, {0xc6, 0x46, 0xb7}},                         /* Pause Scroll_Lock Sys_Req */
     {0xff1b, 0xff1b, {0x01}},                                     /* Escape */
     {0xff22, 0xff23, {0x7b, 0x79}},                               /* Muhenkan Henkan */
     {0xff27, 0xff27, {0x70}},                                     /* Hiragana_Katakana */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The VNC server's thread: poll loop and copy of the picture. See vnc_int.h. */
 #include <errno.h>
+#include <malloc.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -307,6 +308,7 @@ static void count_viewers(struct vnc_ui *ui)
     if ((n > 0) != (ui->viewers > 0)) {
         if (n == 0) {
             picture_free(ui);
+            malloc_trim(0); /* the encoders' buffers: some hundred KiB that the next viewer may need in a year */
         } else {
             atomic_store(&ui->v->want_full, true);
         }

@@ -538,7 +538,10 @@ static void test_keys(void **state)
     put(&c, "\xff\0\0\1\0\0\xff\x52\0\0\0\xc8" "\xff\0\0\0\0\0\xff\x52\0\0\0\xc8", 24);
     put(&c, "\xff\0\0\1\0\0\0a\0\0\0\x10", 12); /* keysym a, but the key where Q is: the key counts */
     put(&c, "\xff\0\0\1\0\0\0a\0\0\0\0", 12);   /* no key number: the keysym counts */
-    wait_events(f, n + 4);
+    put(&c, "\xff\0\0\1\0\0\xff\x61\0\0\0\x54" "\xff\0\0\0\0\0\xff\x61\0\0\0\x54", 24); /* Print as TigerVNC numbers it */
+    wait_events(f, n + 6);
+    assert_int_equal(f->ev[n + 4].code, INPUT_KEY_PRINT);
+    assert_int_equal(f->ev[n + 5].code, INPUT_KEY_PRINT);
     assert_int_equal(f->ev[n].code, 0xc8);
     assert_true(f->ev[n].down);
     assert_false(f->ev[n + 1].down);
@@ -546,10 +549,10 @@ static void test_keys(void **state)
     assert_int_equal(f->ev[n + 3].code, 0x1e);
     /* What is held is released when the client goes. */
     hang_up(&c);
-    wait_events(f, n + 6);
-    assert_false(f->ev[n + 4].down);
-    assert_false(f->ev[n + 5].down);
-    assert_int_equal(f->ev[n + 4].code + f->ev[n + 5].code, 0x10 + 0x1e);
+    wait_events(f, n + 8);
+    assert_false(f->ev[n + 6].down);
+    assert_false(f->ev[n + 7].down);
+    assert_int_equal(f->ev[n + 6].code + f->ev[n + 7].code, 0x10 + 0x1e);
 }
 
 static void test_pointer(void **state)
