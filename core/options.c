@@ -33,6 +33,15 @@ int options_bad(struct parser *p, const char *fmt, ...)
     return -EINVAL;
 }
 
+void options_one_line(char *text)
+{
+    for (; *text; text++) {
+        if ((unsigned char)*text < 0x20 || *text == 0x7f) {
+            *text = '?';
+        }
+    }
+}
+
 /* ---- one function per option that is more than a stored value ---- */
 
 static int opt_domid(struct parser *p, const char *text)
@@ -624,12 +633,7 @@ int options_parse(struct options *o, int argc, char *const argv[], char *err, si
     if (rc == 0) {
         rc = resolve(p);
     }
-    /* The text quotes the line; it has to stay one line. */
-    for (char *c = err; *c; c++) {
-        if ((unsigned char)*c < 0x20 || *c == 0x7f) {
-            *c = '?';
-        }
-    }
+    options_one_line(err);
     free(p);
     return rc;
 }

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/options.h"
+#include "core/options_parse.h"
 
 /* Each function: does the line ask for it? *what is put into the row's text. */
 static bool wants_nic(const struct options *o, const char **what)
@@ -181,6 +181,7 @@ int options_check_supported(const struct options *o, char *err, size_t errlen)
 
         if (unsupported[i].wants(o, &what)) {
             snprintf(err, errlen, "%s%.60s%s", unsupported[i].before, what, unsupported[i].after);
+            options_one_line(err);
             return -ENOTSUP;
         }
     }

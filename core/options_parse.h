@@ -62,6 +62,9 @@ struct parser {
 /* Puts "OPTION: text" into p->err and returns -EINVAL. */
 int options_bad(struct parser *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* Messages quote the command line; this keeps them one line. */
+void options_one_line(char *text);
+
 /* options_devices.c: one call per option; then one to resolve everything. */
 int options_add_drive(struct parser *p, const char *text);
 int options_add_plain_drive(struct parser *p, const char *path, const char *interface, int index, bool cdrom);

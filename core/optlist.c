@@ -229,11 +229,13 @@ static const struct optkey *find_key(const struct optkey *a, const struct optkey
     return NULL;
 }
 
-static int unknown_key(const struct optlist *l, const char *key, const struct optkey *a, const struct optkey *b, char *err,
-                       size_t errlen)
+/* A bare flag that is unknown often is the rest of a value with a comma in it. */
+static int unknown_key(const struct optlist *l, const char *key, bool bare, const struct optkey *a, const struct optkey *b,
+                       char *err, size_t errlen)
 {
     const struct optkey *tables[2] = {a, b};
-    int n = snprintf(err, errlen, "%s: unknown key '%.40s' in '%.60s'; known:", l->option, key, l->text);
+    int n = snprintf(err, errlen, "%s: unknown key '%.40s' in '%.60s'%s; known:", l->option, key, l->text,
+                     bare ? " (a comma inside a value is written ,,)" : "");
 
     for (unsigned t = 0; t < 2; t++) {
         for (const struct optkey *k = tables[t]; k && k->key && n > 0 && (size_t)n < errlen; k++) {
@@ -312,7 +314,7 @@ int optlist_read(const struct optlist *l, const struct optkey *a, const struct o
         const struct optkey *k = find_key(a, b, key, !value, &negated);
 
         if (!k) {
-            return unknown_key(l, key, a, b, err, errlen);
+            return unknown_key(l, key, !value, a, b, err, errlen);
         }
         if (!value) {
             if (k->type != OPTKEY_BOOL && k->type != OPTKEY_ONLY && k->type != OPTKEY_IGNORE) {
