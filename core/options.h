@@ -125,7 +125,7 @@ struct option_sound {
 struct options {
     int domid; /* 1..0x7fef */
     const char *name; /* or NULL */
-    const char *uuid; /* or NULL; only told by QMP */
+    const char *uuid; /* checked only: the guest's SMBIOS is hvmloader's; or NULL */
     bool no_shutdown;
     bool start_paused;       /* -S */
     int incoming_fd;         /* -1: fresh start */
@@ -134,8 +134,6 @@ struct options {
     const char *runas;       /* as written, or NULL */
     bool runas_numeric;      /* "uid:gid" form: the two numbers below */
     uint32_t runas_uid, runas_gid;
-    const char *pidfile;     /* or NULL */
-    const char *log_file;    /* -D, or NULL: stderr */
     const char *firmware_dir; /* -L, or NULL */
 
     enum option_machine machine;

@@ -413,7 +413,7 @@ static void test_spellings(void **state)
     assert_string_equal(o.name, "g1");
     supported("-xen-domid 1 -vga none -device cirrus-vga -global cirrus-vga.vgamem_mb=16");
     assert_int_equal(o.vga.vgamem_mb, 16);
-    supported("-xen-domid 1 -nic none -display vnc=:3 -uuid 12345678-1234-1234-1234-123456789abc -D /l -pidfile /p -L /f");
+    supported("-xen-domid 1 -nic none -display vnc=:3 -uuid 12345678-1234-1234-1234-123456789abc -L /f");
     assert_true(o.net_none);
     assert_int_equal(o.vnc.display, 3);
     assert_string_equal(o.vnc.host, "");
@@ -492,6 +492,8 @@ static const struct {
     {D "-daemonize", "-daemonize: not possible, libxl has to know the process; leave it out"},
     {D "-enable-kvm", "-enable-kvm: not possible, hvm-dm serves Xen guests; leave it out"},
     {D "-xen-attach", "-xen-attach: PV guests are not served; use this device model for HVM guests only"},
+    {D "-D /log", "-D: not supported; the log is stderr, redirect that"},
+    {D "-pidfile /p", "-pidfile: not supported; libxl records the process id in xenstore, leave it out"},
     {D "-cpu host", "-cpu: CPUs belong to Xen; use cpuid= in the guest's config"},
     {D "-name guest=a,foo=b", "-name: unknown key 'foo' in 'guest=a,foo=b'; known: guest process debug-threads"},
     {D "-m 0", "-m: bad size '0'; it must be MiB, or a number with K, M, G or T, up to 16T"},
