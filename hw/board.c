@@ -13,11 +13,12 @@
  *             8042, keyboard, mouse        hw/i8042.c, hw/ps2.c   0x60, 0x64
  *             16550A                       hw/serial.c     0x3f8, 0x2f8, 0x3e8, 0x2e8
  *             8237 DMA                     hw/dma8237.c    0x00-0x0f, 0xc0-0xdf, page registers
+ *             floppy controller, no drives hw/fdc.c        0x3f1-0x3f5, 0x3f7
  *             ACPI GPE0, hot-plug          hw/acpi_gpe.c   0xafe0, 0xae00, 0xaf00
  *
  * Slots are fixed by core/options.c in QEMU's order, so that an installed guest does not notice the change. Not here because Xen has
  * them: PIC, PIT, port 0x61, RTC bytes 0-13, HPET, APICs, PM timer. Not here because nobody needs them: 0x80 and 0xf0 (Xen drops
- * unclaimed writes without a trip to us) and the floppy controller (without a drive it is the same as none: reads of ones).
+ * unclaimed writes without a trip to us).
  */
 #include "hw/board.h"
 
@@ -32,6 +33,7 @@
 #include "hw/acpi_gpe.h"
 #include "hw/cmos.h"
 #include "hw/dma8237.h"
+#include "hw/fdc.h"
 #include "hw/i440fx.h"
 #include "hw/i8042.h"
 #include "hw/piix3.h"
@@ -162,6 +164,7 @@ int board_populate(struct board *b, const struct options *o, const struct board_
     CREATE("power management", piix4_pm_create(b, &pm));
     CREATE("ACPI GPE block", acpi_gpe_create(b, &gpe, NULL));
     CREATE("DMA controller", dma8237_create(b));
+    CREATE("floppy controller", fdc_create(b));
     CREATE("keyboard controller", i8042_create(b, parts->input));
     for (unsigned i = 0; i < BOARD_SERIALS; i++) {
         if (parts->serial[i] != NULL) {

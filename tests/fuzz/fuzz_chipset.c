@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The small parts of the board together, as they sit next to each other's ports: host bridge, ISA bridge, power
- * management, GPE, CMOS, DMA and the Xen platform device. */
+ * management, GPE, CMOS, DMA, floppy controller and the Xen platform device. */
 #include <stdlib.h>
 
 #include "hw/acpi_gpe.h"
 #include "hw/cmos.h"
 #include "hw/dma8237.h"
+#include "hw/fdc.h"
 #include "hw/i440fx.h"
 #include "hw/piix3.h"
 #include "hw/piix4_pm.h"
@@ -67,6 +68,7 @@ static void setup(struct harness *h)
     must(cmos_create(b, &(struct cmos_config){.ram_below_4g_bytes = 256 << 20, .boot = "dc", .disks = {{1024, 16, 63}}},
                      &cmos));
     must(dma8237_create(b));
+    must(fdc_create(b));
     must(xen_platform_create(b, &(struct xen_platform_config){.devfn = PCI_DEVFN(2, 0), .unplug = on_unplug}));
     must(xen_pvdevice_create(b, PCI_DEVFN(3, 0), 0xc000, 1));
 }
@@ -92,7 +94,7 @@ static void event(struct harness *h, const uint8_t bytes[8])
 
 static const struct fuzz_range ports[] = {
     {0x00, 0x20}, {0x70, 2},      {0x80, 0x13},   {0xb0, 6},     {0xc0, 0x20}, {0xcf8, 8},
-    {0xae00, 20}, {0xaf00, 0x24}, {0xafe0, 6},    {0xb000, 16},  {0, 0},
+    {0xae00, 20}, {0xaf00, 0x24}, {0xafe0, 6},    {0xb000, 16},  {0x3f0, 8}, {0, 0},
 };
 static const struct fuzz_range mmio[] = {{0xf2000000, 0x10000}, {0, 0}};
 static const uint8_t devfns[] = {PCI_DEVFN(0, 0), PCI_DEVFN(1, 0), PCI_DEVFN(1, 3), PCI_DEVFN(2, 0), PCI_DEVFN(3, 0), 0xff};
