@@ -39,11 +39,9 @@ static const uint8_t seq_ext_mask[0x20] = {
     [0x1b] = 0xff, [0x1c] = 0xff, [0x1d] = 0xff, [0x1e] = 0xff, [0x1f] = 0xff,
 };
 static const uint8_t gfx_ext_mask[0x40] = {
-    [0x00] = 0xff, [0x01] = 0xff, [0x05] = 0x7f, [0x09] = 0xff, [0x0a] = 0xff, [0x0b] = 0xff, [0x0c] = 0xff,
-    [0x0d] = 0xff, [0x0e] = 0xff, [0x0f] = 0xff, [0x10] = 0xff, [0x11] = 0xff, [0x12] = 0xff, [0x13] = 0xff,
-    [0x14] = 0xff, [0x15] = 0xff, [0x16] = 0xff, [0x17] = 0xff, [0x18] = 0xff, [0x19] = 0xff, [0x1a] = 0xff,
-    [0x1b] = 0xff, [0x1c] = 0xff, [0x1d] = 0xff, [0x1e] = 0xff, [0x1f] = 0xff, [0x20] = 0xff, [0x21] = 0x1f,
-    [0x22] = 0xff, [0x23] = 0x07, [0x24] = 0xff, [0x25] = 0x1f, [0x26] = 0xff, [0x27] = 0x1f, [0x28] = 0xff,
+    [0x00] = 0xff, [0x01] = 0xff, [0x05] = 0x7f, [0x09] = 0xff, [0x0a] = 0xff, [0x0b] = 0xff, [0x10] = 0xff,
+    [0x11] = 0xff, [0x12] = 0xff, [0x13] = 0xff, [0x14] = 0xff, [0x15] = 0xff, [0x20] = 0xff, [0x21] = 0x1f,
+    [0x22] = 0xff, [0x23] = 0x1f, [0x24] = 0xff, [0x25] = 0x1f, [0x26] = 0xff, [0x27] = 0x1f, [0x28] = 0xff,
     [0x29] = 0xff, [0x2a] = 0x3f, [0x2c] = 0xff, [0x2d] = 0xff, [0x2e] = 0x3f, [0x2f] = 0xff, [0x30] = 0xff,
     [0x31] = 0xff, [0x32] = 0xff, [0x33] = 0xff, [0x34] = 0xff, [0x35] = 0xff, [0x38] = 0xff, [0x39] = 0xff,
 };
@@ -72,14 +70,6 @@ static void untrap(void *arg)
     struct cirrus *c = arg;
 
     pci_vram_trap(&c->h.pci, 0, false);
-}
-
-static uint8_t seq_read(struct cirrus *c, unsigned i)
-{
-    return i <= SEQ_MEM_MODE || i == CIRRUS_SR6_KEY || i == CIRRUS_SR10_CURSOR_X || i == CIRRUS_SR11_CURSOR_Y ||
-                   seq_ext_mask[i] != 0
-               ? c->v.r.seq[i]
-               : 0xff;
 }
 
 static void seq_write(struct cirrus *c, uint8_t val)
@@ -187,7 +177,7 @@ static uint8_t cirrus_port_read(struct vga *v, uint32_t port)
     }
     switch (port) {
     case VGA_SEQ_DATA:
-        return seq_read(c, v->r.seq_index & 0x1f);
+        return v->r.seq[v->r.seq_index & 0x1f];
     case VGA_GFX_DATA:
         return gfx_read(c, v->r.gfx_index);
     case 0x3b5:
@@ -200,7 +190,12 @@ static uint8_t cirrus_port_read(struct vga *v, uint32_t port)
         }
         c->r.hidden_dac_reads = 0;
         return c->r.hidden_dac;
+    case VGA_PEL_READ_INDEX:
+    case VGA_PEL_WRITE_INDEX:
+        c->r.hidden_dac_reads = 0;
+        break;
     case VGA_PEL_DATA:
+        c->r.hidden_dac_reads = 0;
         if (!(v->r.seq[CIRRUS_SR12_CURSOR_ATTR] & CIRRUS_SR12_DAC)) {
             break;
         }
@@ -250,7 +245,12 @@ static void cirrus_port_write(struct vga *v, uint32_t port, uint8_t val)
         }
         c->r.hidden_dac_reads = 0;
         break;
+    case VGA_PEL_READ_INDEX:
+    case VGA_PEL_WRITE_INDEX:
+        c->r.hidden_dac_reads = 0;
+        break;
     case VGA_PEL_DATA:
+        c->r.hidden_dac_reads = 0;
         if (!(v->r.seq[CIRRUS_SR12_CURSOR_ATTR] & CIRRUS_SR12_DAC)) {
             break;
         }
@@ -385,7 +385,10 @@ static enum piece window_piece(const struct cirrus *c, uint32_t off, uint32_t *l
         bool dual = (g[CIRRUS_GRB_EXT] & CIRRUS_GRB_DUAL) != 0;
         uint32_t bank = g[dual && off >= 0x8000 ? CIRRUS_GRA_OFFSET1 : CIRRUS_GR9_OFFSET0];
 
-        *addr = (bank << (g[CIRRUS_GRB_EXT] & CIRRUS_GRB_16K ? 14 : 12)) + (dual ? off & 0x7fff : off);
+        uint32_t base = (bank << (g[CIRRUS_GRB_EXT] & CIRRUS_GRB_16K ? 14 : 12)) + (dual ? 0 : off & 0x8000);
+
+        /* A bank that starts beyond the memory shows its beginning. */
+        *addr = (base < c->v.h.size ? base : 0) + (off & 0x7fff);
         kind = PIECE_MEMORY;
     } else if (off >= WINDOW_MMIO && off < WINDOW_MMIO + MMIO_BLT_BYTES && mmio) {
         end = WINDOW_MMIO + MMIO_BLT_BYTES;

@@ -65,46 +65,61 @@ void stdvga_edid(uint8_t edid[STDVGA_EDID_SIZE])
 
 /* ---- DISPI ---- */
 
+static uint32_t min32(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static bool bpp_known(uint16_t bpp)
+{
+    return bpp == 4 || bpp == 8 || bpp == 15 || bpp == 16 || bpp == 24 || bpp == 32;
+}
+
 /* Bytes of n pixels, n a multiple of 8 for 4 bits a pixel. */
 static uint32_t pixel_bytes(unsigned bpp, uint32_t n)
 {
     return n * (bpp == 15 ? 16u : bpp) / 8;
 }
 
+/* Byte address of the first pixel; with 4 bits a pixel, of the eight pixels it is in. */
+static uint32_t dispi_start(const struct stdvga *s)
+{
+    const uint16_t *d = s->r.dispi;
+    uint32_t x = d[DISPI_BPP] == 4 ? d[DISPI_X_OFFSET] & ~7u : d[DISPI_X_OFFSET];
+
+    return d[DISPI_Y_OFFSET] * s->r.pitch + pixel_bytes(d[DISPI_BPP], x);
+}
+
 /*
- * Makes the registers consistent: the picture fits in its virtual size and that in the memory. Whoever asks for more
- * gets the largest that fits, as on the peer.
+ * Makes the registers consistent: the picture fits in the memory from where it starts. Whoever asks for more gets what
+ * fits. The horizontal offset may be anything: a driver turns a byte offset into whole lines and a rest.
  */
 static void dispi_fix(struct stdvga *s)
 {
     uint16_t *d = s->r.dispi;
     uint32_t vram = s->v.h.size;
-    unsigned bpp = d[DISPI_BPP] != 0 ? d[DISPI_BPP] : 8;
-    unsigned align = bpp == 4 ? 8 : 1;
-    uint32_t x = d[DISPI_XRES] < DISPLAY_MAX_WIDTH ? d[DISPI_XRES] : DISPLAY_MAX_WIDTH;
-    uint32_t y = d[DISPI_YRES] < DISPLAY_MAX_HEIGHT ? d[DISPI_YRES] : DISPLAY_MAX_HEIGHT;
-    uint32_t virt = d[DISPI_VIRT_WIDTH];
+    unsigned bpp = bpp_known(d[DISPI_BPP]) ? d[DISPI_BPP] : 8;
+    uint32_t align = bpp == 4 ? 8 : 1;
+    uint32_t x = min32(d[DISPI_XRES], DISPI_MAX_XRES);
+    uint32_t virt = min32(d[DISPI_VIRT_WIDTH], DISPI_MAX_XRES);
     uint32_t lines;
 
     x = x < align ? align : x & ~(align - 1);
-    y = y == 0 ? 1 : y;
-    virt = (virt < x ? x : virt) & ~(align - 1);
-    if ((uint64_t)pixel_bytes(bpp, virt) * y > vram) {
-        virt = x;
-    }
-    s->r.pitch = pixel_bytes(bpp, virt); /* at most 16 KiB when virt = x, so at least 64 lines fit in 1 MiB */
+    virt = virt < x ? x : virt & ~(align - 1);
+    s->r.pitch = pixel_bytes(bpp, virt); /* at most 64000 bytes, so at least 16 lines fit in 1 MiB */
     lines = vram / s->r.pitch;
-    y = y < lines ? y : lines;
     d[DISPI_BPP] = (uint16_t)bpp;
     d[DISPI_XRES] = (uint16_t)x;
-    d[DISPI_YRES] = (uint16_t)y;
+    d[DISPI_YRES] = (uint16_t)min32(min32(d[DISPI_YRES] != 0 ? d[DISPI_YRES] : 1, DISPI_MAX_YRES), lines);
     d[DISPI_VIRT_WIDTH] = (uint16_t)virt;
-    d[DISPI_VIRT_HEIGHT] = (uint16_t)(lines < 0xffff ? lines : 0xffff);
-    if (d[DISPI_X_OFFSET] + x > virt) {
-        d[DISPI_X_OFFSET] = (uint16_t)(virt - x);
+    d[DISPI_VIRT_HEIGHT] = (uint16_t)min32(lines, UINT16_MAX);
+    d[DISPI_X_OFFSET] = (uint16_t)min32(d[DISPI_X_OFFSET], DISPI_MAX_XRES);
+    d[DISPI_Y_OFFSET] = (uint16_t)min32(d[DISPI_Y_OFFSET], DISPI_MAX_YRES);
+    if ((uint64_t)dispi_start(s) + s->r.pitch * d[DISPI_YRES] > vram) {
+        d[DISPI_Y_OFFSET] = 0;
     }
-    if (d[DISPI_Y_OFFSET] + y > d[DISPI_VIRT_HEIGHT]) {
-        d[DISPI_Y_OFFSET] = (uint16_t)(d[DISPI_VIRT_HEIGHT] - y);
+    if ((uint64_t)dispi_start(s) + s->r.pitch * d[DISPI_YRES] > vram) {
+        d[DISPI_X_OFFSET] = 0;
     }
 }
 
@@ -125,16 +140,19 @@ static void dispi_set_vga(struct stdvga *s)
         (uint8_t)((r->crtc[CRTC_OVERFLOW] & 0xbdu) | (last_line >> 7 & 0x02) | (last_line >> 3 & 0x40) | 0x10);
     r->crtc[CRTC_LINE_COMPARE] = 0xff;
     r->crtc[CRTC_MAX_SCAN] = (uint8_t)((r->crtc[CRTC_MAX_SCAN] & ~0x9f) | 0x40);
-    r->seq[SEQ_MAP_MASK] |= 0x0f;
     if (bpp == 4) {
         r->seq[SEQ_CLOCK] &= 0xf7;
-        r->seq[SEQ_MEM_MODE] &= 0xf7;
         r->gfx[GFX_MODE] &= 0x9f;
     } else {
-        r->seq[SEQ_MEM_MODE] |= 0x08;
         r->gfx[GFX_MODE] = (uint8_t)((r->gfx[GFX_MODE] & ~0x60) | 0x40);
     }
     s->v.h.timing_valid = false;
+}
+
+/* With VBE on the window is a plain piece of memory, or planes by the VGA registers with 4 bits a pixel. */
+static void update_window(struct stdvga *s)
+{
+    s->v.h.win_linear = (s->r.dispi[DISPI_ENABLE] & DISPI_ENABLED) && s->r.dispi[DISPI_BPP] != 4;
     vga_update_window(&s->v);
 }
 
@@ -158,7 +176,8 @@ static void write_enable(struct stdvga *s, uint16_t val)
     } else if (!(val & DISPI_ENABLED)) {
         s->v.r.bank = 0;
     }
-    d[DISPI_ENABLE] = val & (DISPI_ENABLED | DISPI_GETCAPS | DISPI_8BIT_DAC | DISPI_LFB_ENABLED | DISPI_NOCLEARMEM);
+    d[DISPI_ENABLE] = val;
+    update_window(s);
     if (s->v.r.dac_8bit != (val >> 5 & 1)) {
         s->v.r.dac_8bit = val >> 5 & 1;
         s->v.h.pal_dirty = true;
@@ -177,11 +196,6 @@ static void write_bank(struct stdvga *s, uint16_t val)
     s->v.r.bank = (uint32_t)s->r.dispi[DISPI_BANK] << 16;
 }
 
-static bool bpp_known(uint16_t bpp)
-{
-    return bpp == 4 || bpp == 8 || bpp == 15 || bpp == 16 || bpp == 24 || bpp == 32;
-}
-
 static void dispi_write(struct stdvga *s, unsigned index, uint16_t val)
 {
     uint16_t *d = s->r.dispi;
@@ -192,12 +206,6 @@ static void dispi_write(struct stdvga *s, unsigned index, uint16_t val)
             d[DISPI_ID] = val;
         }
         return;
-    case DISPI_BPP:
-        val = val == 0 ? 8 : val; /* the first Bochs BIOSes */
-        if (!bpp_known(val)) {
-            return;
-        }
-        break;
     case DISPI_ENABLE:
         write_enable(s, val);
         return;
@@ -206,6 +214,7 @@ static void dispi_write(struct stdvga *s, unsigned index, uint16_t val)
         return;
     case DISPI_XRES:
     case DISPI_YRES:
+    case DISPI_BPP: /* an unknown depth becomes 8 when it is used: the first BIOSes write 0 */
     case DISPI_VIRT_WIDTH:
     case DISPI_X_OFFSET:
     case DISPI_Y_OFFSET:
@@ -217,13 +226,13 @@ static void dispi_write(struct stdvga *s, unsigned index, uint16_t val)
     if (d[DISPI_ENABLE] & DISPI_ENABLED) {
         dispi_fix(s);
         dispi_set_vga(s);
+        update_window(s);
     }
 }
 
 static uint16_t dispi_read(struct stdvga *s, unsigned index)
 {
-    static const uint16_t caps[] = {
-        [DISPI_XRES] = DISPLAY_MAX_WIDTH, [DISPI_YRES] = DISPLAY_MAX_HEIGHT, [DISPI_BPP] = 32};
+    static const uint16_t caps[] = {[DISPI_XRES] = DISPI_MAX_XRES, [DISPI_YRES] = DISPI_MAX_YRES, [DISPI_BPP] = 32};
 
     if (index >= DISPI_COUNT) {
         return 0;
@@ -237,7 +246,7 @@ static uint16_t dispi_read(struct stdvga *s, unsigned index)
     return s->r.dispi[index];
 }
 
-/* Ports 0x1ce..0x1d0: index, data at 0x1cf and, for those who like alignment, at 0x1d0. Words only. */
+/* Ports 0x1ce..0x1d1: index, data at 0x1cf and, for those who like alignment, at 0x1d0. Words only. */
 static uint64_t dispi_port_read(void *dev, uint64_t offset, unsigned size)
 {
     struct stdvga *s = dev;
@@ -262,7 +271,7 @@ static void dispi_port_write(void *dev, uint64_t offset, unsigned size, uint64_t
     }
 }
 
-static const struct io_ops dispi_ops = {.read = dispi_port_read, .write = dispi_port_write, .max_size = 2};
+static const struct io_ops dispi_ops = {.read = dispi_port_read, .write = dispi_port_write, .max_size = 4};
 
 /* ---- BAR2 ---- */
 
@@ -282,7 +291,7 @@ static uint8_t mmio_read8(struct stdvga *s, uint32_t off)
 
         return (uint8_t)(word >> (off & 3) * 8);
     }
-    return off < STDVGA_MMIO_VGA ? 0 : 0xff;
+    return 0xff;
 }
 
 static uint64_t mmio_read(void *dev, uint64_t offset, unsigned size)
@@ -361,12 +370,8 @@ static void dispi_mode(struct vga *v, struct vga_mode *m)
     m->width = d[DISPI_XRES];
     m->height = d[DISPI_YRES];
     m->pitch = s->r.pitch;
-    m->start = d[DISPI_Y_OFFSET] * s->r.pitch + pixel_bytes(d[DISPI_BPP], d[DISPI_X_OFFSET] & ~7u);
-    if (d[DISPI_BPP] == 4) {
-        m->pan = d[DISPI_X_OFFSET] & 7;
-    } else {
-        m->start += pixel_bytes(d[DISPI_BPP], d[DISPI_X_OFFSET] & 7u);
-    }
+    m->start = dispi_start(s);
+    m->pan = d[DISPI_BPP] == 4 ? d[DISPI_X_OFFSET] & 7 : 0;
     m->wrap = UINT32_MAX;
     m->line_compare = UINT32_MAX;
     m->row_lines = 1;
@@ -385,6 +390,7 @@ static void stdvga_reset(void *dev)
     vga_reset(&s->v);
     memset(&s->r, 0, sizeof(s->r));
     s->r.dispi[DISPI_ID] = DISPI_ID5;
+    update_window(s);
 }
 
 static int stdvga_state(void *dev, struct save_stream *st)
@@ -401,21 +407,18 @@ static int stdvga_state(void *dev, struct save_stream *st)
     if (!st->loading) {
         return ret != 0 ? ret : st->error;
     }
-    if (ret != 0 || st->error != 0 || r.dispi[DISPI_ID] < DISPI_ID0 || r.dispi[DISPI_ID] > DISPI_ID5 ||
-        (r.dispi[DISPI_BPP] != 0 && !bpp_known(r.dispi[DISPI_BPP]))) {
+    if (ret != 0 || st->error != 0 || r.dispi[DISPI_ID] < DISPI_ID0 || r.dispi[DISPI_ID] > DISPI_ID5) {
         return -EINVAL;
     }
     s->r = r;
     if (r.dispi[DISPI_ENABLE] & DISPI_ENABLED) {
         memcpy(fixed, r.dispi, sizeof(fixed));
-        if (r.dispi[DISPI_BPP] == 0) {
-            return -EINVAL;
-        }
         dispi_fix(s);
         if (memcmp(fixed, s->r.dispi, sizeof(fixed)) != 0) {
             return -EINVAL;
         }
     }
+    update_window(s);
     return 0;
 }
 
@@ -467,7 +470,7 @@ int stdvga_create(struct board *b, const struct vga_config *cfg, struct display 
     if (cfg->rom_len != 0) {
         pci_set_rom(&s->pci, cfg->rom, cfg->rom_len);
     }
-    ret = bus_add(b->bus, BUS_PORT, 0x1ce, 3, &dispi_ops, s, "stdvga");
+    ret = bus_add(b->bus, BUS_PORT, 0x1ce, 4, &dispi_ops, s, "stdvga");
     if (ret > 0) {
         s->dispi_region = ret;
         ret = pci_finish(&s->pci);

@@ -24,6 +24,8 @@ enum {
     DISPI_8BIT_DAC = 0x20,
     DISPI_LFB_ENABLED = 0x40,
     DISPI_NOCLEARMEM = 0x80,
+    DISPI_MAX_XRES = 16000, /* as GETCAPS says */
+    DISPI_MAX_YRES = 12000,
     DISPI_ID0 = 0xb0c0,
     DISPI_ID5 = 0xb0c5,
 };

@@ -6,11 +6,10 @@
 
 #include "core/log.h"
 
-enum window_map { WIN_OFF, WIN_CHAIN4, WIN_ODD_EVEN, WIN_PLANAR };
+enum window_map { WIN_CHAIN4, WIN_ODD_EVEN, WIN_PLANAR };
 
 enum {
     MISC_COLOR = 0x01, /* CRTC at 0x3dX */
-    MISC_RAM = 0x02,
     SEQ_CLOCK_8DOT = 0x01,
     SEQ_CLOCK_HALF = 0x08,
     SEQ_MEM_CHAIN4 = 0x08,
@@ -57,10 +56,9 @@ void vga_update_window(struct vga *v)
 
     v->h.win_first = first[map];
     v->h.win_len = len[map];
-    v->h.win_map = !(v->r.misc & MISC_RAM)                         ? WIN_OFF
-                   : (v->r.seq[SEQ_MEM_MODE] & SEQ_MEM_CHAIN4)     ? WIN_CHAIN4
-                   : (v->r.gfx[GFX_MODE] & GFX_MODE_ODD_EVEN) != 0 ? WIN_ODD_EVEN
-                                                                   : WIN_PLANAR;
+    v->h.win_map = v->h.win_linear || (v->r.seq[SEQ_MEM_MODE] & SEQ_MEM_CHAIN4) ? WIN_CHAIN4
+                   : (v->r.gfx[GFX_MODE] & GFX_MODE_ODD_EVEN) != 0              ? WIN_ODD_EVEN
+                                                                                : WIN_PLANAR;
     v->h.win_plain = (g[GFX_MODE] & 3) == 0 && (g[GFX_ROTATE] & 0x1f) == 0 && (g[GFX_ENABLE_SR] & 0x0f) == 0 &&
                      g[GFX_BIT_MASK] == 0xff;
     v->h.io_3d = (v->r.misc & MISC_COLOR) != 0;
@@ -381,15 +379,19 @@ static uint32_t write_path(const struct vga *v, uint8_t val)
     return (data & bits) | (latch & ~bits);
 }
 
-/* Shift and odd-address planes of each window map: address bits below the dword, planes per address. */
-static const struct {
-    uint8_t shift;     /* window address -> display address */
-    uint8_t planes[4]; /* by the low address bits */
-} window_maps[] = {
-    [WIN_CHAIN4] = {2, {0x1, 0x2, 0x4, 0x8}},
-    [WIN_ODD_EVEN] = {1, {0x5, 0xa, 0x5, 0xa}},
-    [WIN_PLANAR] = {0, {0xf, 0xf, 0xf, 0xf}},
-};
+/*
+ * Plane that a byte at window address addr goes to or comes from in the maps where the address chooses one.
+ * DEVIATION: in these maps a write stores the byte as it is, without rotate, functions and bit mask, and odd/even
+ * writes go to one plane, chosen with the read map register, as on the peer, whose guests know nothing else; programs
+ * use plain writes there.
+ */
+static inline uint32_t plane_of(const struct vga *v, uint64_t addr)
+{
+    return v->h.win_map == WIN_CHAIN4 ? addr & 3 : (v->r.gfx[GFX_READ_MAP] & 2u) | (addr & 1);
+}
+
+/* Window address bits below the display address. */
+static const uint8_t window_shift[] = {[WIN_CHAIN4] = 2, [WIN_ODD_EVEN] = 1, [WIN_PLANAR] = 0};
 
 /* Clips [*off, *off + *len) to the decoded part of the window; returns how many bytes were cut in front. */
 static uint32_t clip_window(const struct vga *v, uint32_t *off, uint32_t *len)
@@ -397,7 +399,7 @@ static uint32_t clip_window(const struct vga *v, uint32_t *off, uint32_t *len)
     uint32_t cut = *off < v->h.win_first ? v->h.win_first - *off : 0;
     uint32_t end = v->h.win_first + v->h.win_len;
 
-    if (v->h.win_map == WIN_OFF || cut >= *len || *off + cut >= end) {
+    if (cut >= *len || *off + cut >= end) {
         *len = 0;
         return 0;
     }
@@ -410,36 +412,38 @@ static uint32_t clip_window(const struct vga *v, uint32_t *off, uint32_t *len)
 
 void vga_window_write(struct vga *v, uint32_t off, const uint8_t *buf, uint32_t len)
 {
-    uint32_t map_mask = v->r.seq[SEQ_MAP_MASK] & 0x0f;
-    unsigned shift;
-    const uint8_t *planes;
+    uint32_t map_mask = v->h.win_linear ? 0x0f : v->r.seq[SEQ_MAP_MASK] & 0x0fu;
+    unsigned shift = window_shift[v->h.win_map];
+    uint64_t limit = (uint64_t)(v->h.size / 4) << shift;
     uint64_t addr;
-    uint64_t limit;
 
     buf += clip_window(v, &off, &len);
-    if (len == 0) {
-        return;
-    }
     addr = (uint64_t)off + v->r.bank;
-    if (v->h.win_map == WIN_CHAIN4 && v->h.win_plain && map_mask == 0x0f) {
-        vga_linear_write(v, addr, buf, len);
+    if (len == 0 || addr >= limit) {
         return;
     }
-    shift = window_maps[v->h.win_map].shift;
-    planes = window_maps[v->h.win_map].planes;
-    limit = (uint64_t)(v->h.size / 4) << shift;
-    if (addr >= limit) {
+    if (v->h.win_map == WIN_CHAIN4 && map_mask == 0x0f) {
+        vga_linear_write(v, addr, buf, len);
         return;
     }
     len = len < limit - addr ? len : (uint32_t)(limit - addr);
     for (uint32_t i = 0; i < len; i++) {
         uint8_t *p = v->h.mem + ((addr + i) >> shift) * 4;
-        uint32_t bytes = plane_bytes[map_mask & planes[(addr + i) & 3]];
-        uint32_t data = v->h.win_plain ? buf[i] * 0x01010101u : write_path(v, buf[i]);
 
-        store32(p, (load32(p) & ~bytes) | (data & bytes));
+        if (v->h.win_map == WIN_PLANAR) {
+            uint32_t bytes = plane_bytes[map_mask];
+            uint32_t data = v->h.win_plain ? buf[i] * 0x01010101u : write_path(v, buf[i]);
+
+            store32(p, (load32(p) & ~bytes) | (data & bytes));
+        } else {
+            uint32_t plane = plane_of(v, addr + i);
+
+            if (map_mask >> plane & 1) {
+                p[plane] = buf[i];
+            }
+        }
     }
-    v->h.font_dirty |= (map_mask & 4) != 0;
+    v->h.font_dirty |= (map_mask & 4) && v->h.win_map != WIN_CHAIN4;
     vga_touch(v, (uint32_t)(addr >> shift) * 4,
               (uint32_t)((addr + len - 1) >> shift) * 4 + 4 - (uint32_t)(addr >> shift) * 4);
 }
@@ -457,24 +461,24 @@ static uint32_t color_compare(const struct vga *v)
 void vga_window_read(struct vga *v, uint32_t off, uint8_t *buf, uint32_t len)
 {
     bool compare = (v->r.gfx[GFX_MODE] & GFX_MODE_READ1) != 0;
-    unsigned map = v->h.win_map;
-    uint32_t read_map = v->r.gfx[GFX_READ_MAP] & 3;
-    uint32_t cut;
+    unsigned shift = window_shift[v->h.win_map];
     uint64_t addr;
 
     memset(buf, 0xff, len);
-    cut = clip_window(v, &off, &len);
-    buf += cut;
+    buf += clip_window(v, &off, &len);
     addr = (uint64_t)off + v->r.bank;
     for (uint32_t i = 0; i < len; i++, addr++) {
-        uint64_t at = (addr >> window_maps[map].shift) * 4;
-        uint32_t plane = map == WIN_CHAIN4 ? addr & 3 : map == WIN_ODD_EVEN ? (read_map & 2) | (addr & 1) : read_map;
+        uint64_t at = (addr >> shift) * 4;
 
         if (at >= v->h.size) {
             return;
         }
+        if (v->h.win_map != WIN_PLANAR) {
+            buf[i] = v->h.mem[at + plane_of(v, addr)];
+            continue;
+        }
         v->r.latch = load32(v->h.mem + at);
-        buf[i] = (uint8_t)(compare && map == WIN_PLANAR ? color_compare(v) : v->r.latch >> (plane * 8));
+        buf[i] = (uint8_t)(compare ? color_compare(v) : v->r.latch >> (v->r.gfx[GFX_READ_MAP] & 3) * 8);
     }
 }
 
