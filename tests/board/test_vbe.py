@@ -95,6 +95,7 @@ def test_memory(m, out):
     placed = pcibus.assign(m)
     lfb, size = pcibus.find(placed, 3, 0)
     out("size", size)
+    vga.set_mode(m, "text")
     set_mode(m, 800, 600, 32)
     m.write(lfb, bytes(range(256)) * 16)
     m.writel(lfb + 0x12345, 0xdeadbeef)

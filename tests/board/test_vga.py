@@ -200,7 +200,7 @@ def random_access(seed):
                 elif kind == 6:
                     lines += vga.crtc(rng.randrange(0x19), v & 0x7f)
                 else:
-                    lines += ["outb 0x3c2 %#x" % (v | 1)]
+                    lines += ["outb 0x3c2 %#x" % (v | 3)]  # the peer ignores "memory off"
             for _ in range(rng.randrange(1, 6)):
                 at = rng.choice((0xa0000, 0xb0000, 0xb8000, 0xaff00)) + rng.randrange(0x100)
                 size = rng.randrange(4)

@@ -38,6 +38,13 @@ static void child(char *const argv[])
     char domid[16];
     int null = open("/dev/null", O_RDONLY);
 
+    sigset_t none;
+
+    /* Our handlers must not run here: they would end the parent. */
+    for (int sig = 1; sig < 32; sig++)
+        signal(sig, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     setsid();
     if (null >= 0)
@@ -56,7 +63,6 @@ static void child(char *const argv[])
     setenv("FAKEXEN", fx_cfg.control_path, 1);
     /* A sanitizer's runtime objects to not being first; ours replaces nothing it looks at. */
     setenv("ASAN_OPTIONS", "verify_asan_link_order=0:detect_leaks=0", 0);
-    signal(SIGPIPE, SIG_DFL);
     atomic_store(&fx_sh->exec_ns, fx_now_ns());
     execvp(argv[0], argv);
     fprintf(stderr, "fakexen: cannot run %s: %s\n", argv[0], strerror(errno));
@@ -66,7 +72,10 @@ static void child(char *const argv[])
 void fx_dm_spawn(char *const argv[])
 {
     pthread_t t;
+    sigset_t all, old;
 
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
     pid = fork();
     if (pid < 0) {
         perror("fakexen: fork");
@@ -74,6 +83,7 @@ void fx_dm_spawn(char *const argv[])
     }
     if (pid == 0)
         child(argv);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (pthread_create(&t, NULL, reaper, NULL) != 0)
         exit(1);
     pthread_detach(t);

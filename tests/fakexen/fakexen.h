@@ -3,7 +3,7 @@
  * The fake hypervisor process: one HVM domain whose vCPUs do what the lines of a qtest client say.
  *
  * Threads: one per client connection (each drives one vCPU at a time), one per xenstore
- * connection, one that waits for the device model. struct fx_shared is protected as fx_shared.h says.
+ * connection, one that waits for the device model. fx_shared.h says how its struct is protected.
  */
 #pragma once
 

@@ -82,7 +82,7 @@ int main(int argc, char **argv)
 {
     uint64_t spin_ns = 0;
     domid_t domid = 0;
-    ioservid_t id;
+    ioservid_t id = 0;
     evtchn_port_t buf_port;
     void *addr = NULL;
     char path[64];
