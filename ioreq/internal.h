@@ -67,6 +67,9 @@ struct platform {
     evtchn_port_t masked[IOREQ_VCPUS_MAX + 1]; /* events taken and not unmasked yet */
     unsigned nmasked;
     unsigned spin_skip, spin_skip_left; /* see server.c: when waiting did not pay */
+    struct {
+        uint64_t wakeups, requests, buffered, spin_hits, spin_misses;
+    } stats; /* traced at the end */
 };
 
 /* server.c */

@@ -74,6 +74,10 @@ int server_create(struct platform *p, char *err, size_t errlen)
 
 void server_destroy(struct platform *p)
 {
+    trace("ioreq", "served", "%llu requests, %llu buffered, %llu wake-ups, waiting paid %llu times of %llu",
+          (unsigned long long)p->stats.requests, (unsigned long long)p->stats.buffered,
+          (unsigned long long)p->stats.wakeups, (unsigned long long)p->stats.spin_hits,
+          (unsigned long long)(p->stats.spin_hits + p->stats.spin_misses));
     if (p->loop != NULL) {
         loop_unwatch(&p->watch);
         bottom_half_cancel(&p->more);
@@ -271,6 +275,7 @@ static bool serve_buffered(struct platform *p)
             r.data |= slot >> 32 << 32;
             used = 2;
         }
+        p->stats.buffered++;
         do_request(p, &r);
         __atomic_fetch_add(&b->read_pointer, used, __ATOMIC_ACQ_REL);
         any = true;
@@ -292,6 +297,7 @@ static bool serve_vcpu(struct platform *p, unsigned i)
     serve_buffered(p);
     r = (struct request){
         .addr = io->addr, .data = io->data, .count = io->count, .size = io->size, .flags = flags, .type = io->type};
+    p->stats.requests++;
     value = do_request(p, &r);
     if ((r.flags & (FLAG_READ | FLAG_PTR)) == FLAG_READ) {
         io->data = value & ones(r.size);
@@ -352,6 +358,7 @@ static bool spin(struct platform *p, uint64_t *now)
         for (int i = 0; i < 32; i++) {
             if (any_ready(p)) {
                 p->spin_skip = 0;
+                p->stats.spin_hits++;
                 return true;
             }
             __builtin_ia32_pause();
@@ -365,6 +372,7 @@ static bool spin(struct platform *p, uint64_t *now)
             *now = yielded = now_ns();
         }
     } while (*now - start < SPIN_NS);
+    p->stats.spin_misses++;
     p->spin_skip = p->spin_skip * 2 + 1 < SPIN_SKIP_MAX ? p->spin_skip * 2 + 1 : SPIN_SKIP_MAX;
     p->spin_skip_left = p->spin_skip;
     return false;
@@ -424,6 +432,7 @@ static void on_event(void *arg, uint32_t events)
     xenevtchn_port_or_error_t port;
 
     (void)events;
+    p->stats.wakeups++;
     port = xenevtchn_pending(p->evtchn);
     if (port < 0) {
         return;
