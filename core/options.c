@@ -117,7 +117,8 @@ static int opt_machine(struct parser *p, const char *text)
     } else if (k.type && (strcmp(k.type, "pc") == 0 || strncmp(k.type, "pc-i440fx-", 10) == 0)) {
         p->o->machine = OPTION_MACHINE_PC;
     } else if (k.type) {
-        return options_bad(p, "machine '%.40s' is not supported; use xenfv, or pc for one without xen-platform", k.type);
+        return options_bad(p, "machine '%.40s' is not supported; use xenfv, or pc for one without xen-platform",
+                           k.type);
     }
     p->o->max_ram_below_4g = k.max_ram;
     p->o->igd_passthru = k.igd;
@@ -150,7 +151,8 @@ static int opt_memory(struct parser *p, const char *text)
         return -EINVAL;
     }
     if (!k.size || !optnum_size(k.size, 1 << 20, 1, (uint64_t)MEM_MIB_MAX << 20, &bytes)) {
-        return options_bad(p, "bad size '%.40s'; it must be MiB, or a number with K, M, G or T, up to 16T", k.size ? k.size : text);
+        return options_bad(p, "bad size '%.40s'; it must be MiB, or a number with K, M, G or T, up to 16T",
+                           k.size ? k.size : text);
     }
     p->o->mem_mib = (uint32_t)((bytes + (1 << 20) - 1) >> 20);
     return 0;
@@ -281,7 +283,8 @@ static int opt_rtc(struct parser *p, const char *text)
         return -EINVAL;
     }
     if (optlist_get(&l, "base") && strcmp(optlist_get(&l, "base"), "localtime") == 0) {
-        return options_bad(p, "the clock belongs to Xen; put localtime=1 into the guest's config instead of base=localtime");
+        return options_bad(
+            p, "the clock belongs to Xen; put localtime=1 into the guest's config instead of base=localtime");
     }
     return optlist_read(&l, keys, NULL, NULL, p->err, p->errlen);
 }
@@ -425,11 +428,26 @@ struct option_desc {
     const char *help; /* NULL: an alias or of no interest, not shown */
 };
 
-#define CALL(name, argument, fn, help) {name, argument, KIND_CALL, fn, 0, help}
-#define FLAG(name, field, help) {name, NULL, KIND_FLAG, NULL, offsetof(struct options, field), help}
-#define TEXT(name, argument, field, help) {name, argument, KIND_TEXT, NULL, offsetof(struct options, field), help}
-#define IGNORE(name, argument, help) {name, argument, KIND_IGNORE, NULL, 0, help}
-#define REFUSE(name, argument, what) {name, argument, KIND_REFUSE, NULL, 0, what}
+#define CALL(name, argument, fn, help)                                                                                 \
+    {                                                                                                                  \
+        name, argument, KIND_CALL, fn, 0, help                                                                         \
+    }
+#define FLAG(name, field, help)                                                                                        \
+    {                                                                                                                  \
+        name, NULL, KIND_FLAG, NULL, offsetof(struct options, field), help                                             \
+    }
+#define TEXT(name, argument, field, help)                                                                              \
+    {                                                                                                                  \
+        name, argument, KIND_TEXT, NULL, offsetof(struct options, field), help                                         \
+    }
+#define IGNORE(name, argument, help)                                                                                   \
+    {                                                                                                                  \
+        name, argument, KIND_IGNORE, NULL, 0, help                                                                     \
+    }
+#define REFUSE(name, argument, what)                                                                                   \
+    {                                                                                                                  \
+        name, argument, KIND_REFUSE, NULL, 0, what                                                                     \
+    }
 
 static const struct option_desc option_table[] = {
     CALL("xen-domid", "ID", opt_domid, "the guest to serve (required)"),
@@ -456,7 +474,8 @@ static const struct option_desc option_table[] = {
     CALL("serial", "SPEC", options_add_serial, "pty, file:PATH, tcp:HOST:PORT, unix:PATH, stdio, null, chardev:ID"),
     CALL("parallel", "none", opt_parallel, NULL),
     TEXT("spice", "OPTIONS", spice, NULL),
-    CALL("device", "NAME[,id=ID][,addr=SLOT]...", options_add_device, "VGA, cirrus-vga, ide-hd, ide-cd, xen-platform, ..."),
+    CALL("device", "NAME[,id=ID][,addr=SLOT]...", options_add_device,
+         "VGA, cirrus-vga, ide-hd, ide-cd, xen-platform, ..."),
     CALL("vga", "std|cirrus|none", opt_vga, "graphics adapter"),
     CALL("boot", "[order=]LETTERS", opt_boot, "a floppy, c disk, d CD, n network"),
     FLAG("usb", usb, NULL),
@@ -471,7 +490,8 @@ static const struct option_desc option_table[] = {
     CALL("M", "xenfv|pc[,...]", opt_machine, NULL),
     CALL("accel", "xen", opt_accel, NULL),
     CALL("m", "MIB", opt_memory, "guest memory, without video memory"),
-    CALL("drive", "file=PATH,format=raw,...", options_add_drive, "with if=ide,index=N,media=disk|cdrom, or if=none,id=ID"),
+    CALL("drive", "file=PATH,format=raw,...", options_add_drive,
+         "with if=ide,index=N,media=disk|cdrom, or if=none,id=ID"),
     CALL("cdrom", "FILE", opt_cdrom, "-drive if=ide,index=2,media=cdrom"),
     CALL("hda", "FILE", opt_hard_disk, "-drive if=ide,index=0; also hdb, hdc, hdd"),
     CALL("hdb", "FILE", opt_hard_disk, NULL),
@@ -665,8 +685,8 @@ const char *options_help_text(void)
         const struct option_desc *d = &option_table[i];
 
         if (d->help && d->kind != KIND_REFUSE && n < sizeof(text)) {
-            n += (size_t)snprintf(text + n, sizeof(text) - n, "  -%s %s\n        %s\n", d->name, d->argument ? d->argument : "",
-                                  d->help);
+            n += (size_t)snprintf(text + n, sizeof(text) - n, "  -%s %s\n        %s\n", d->name,
+                                  d->argument ? d->argument : "", d->help);
         }
     }
     return text;

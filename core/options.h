@@ -3,10 +3,10 @@
 /*
  * The command line: QEMU's syntax as libxl emits it, and QEMU's other common spellings of what we emulate.
  *
- * options_parse() reads the whole line, resolves every reference (-device drive=, netdev=, -mon chardev=, ...; they may point
- * forward) and gives every PCI device its slot, so that the board is built from the struct alone. Like QEMU with -nodefaults, nothing
- * exists that the line did not ask for. What is well formed but cannot be done yet is in the struct all the same;
- * options_check_supported() is the one place that refuses it.
+ * options_parse() reads the whole line, resolves every reference (-device drive=, netdev=, -mon chardev=, ...; they may
+ * point forward) and gives every PCI device its slot, so that the board is built from the struct alone. Like QEMU with
+ * -nodefaults, nothing exists that the line did not ask for. What is well formed but cannot be done yet is in the
+ * struct all the same; options_check_supported() is the one place that refuses it.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -85,18 +85,19 @@ struct option_nic {
 };
 
 enum option_bus {
-    OPTION_BUS_IDE,  /* index 0..3: primary master, primary slave, secondary master, secondary slave */
-    OPTION_BUS_AHCI, /* index 0..5: port */
-    OPTION_BUS_SCSI, /* index 0..7: target */
+    OPTION_BUS_IDE,   /* index 0..3: primary master, primary slave, secondary master, secondary slave */
+    OPTION_BUS_AHCI,  /* index 0..5: port */
+    OPTION_BUS_SCSI,  /* index 0..7: target */
     OPTION_BUS_OTHER, /* if=floppy, virtio, ... */
 };
 
 struct option_drive {
-    const char *id;     /* QMP name of the device: "ide-5632"; or QEMU's default "ide0-hd0", "ide1-cd0" when none was given */
+    const char
+        *id; /* QMP name of the device: "ide-5632"; or QEMU's default "ide0-hd0", "ide1-cd0" when none was given */
     const char *drive_id; /* id of -drive (block name in query-block); same default */
-    const char *path;   /* NULL: empty CD drive */
-    const char *format; /* "raw", "qcow2", ... as written; "raw" when not given, never probed */
-    const char *serial; /* serial= of the device (at most 20 characters), or NULL */
+    const char *path;     /* NULL: empty CD drive */
+    const char *format;   /* "raw", "qcow2", ... as written; "raw" when not given, never probed */
+    const char *serial;   /* serial= of the device (at most 20 characters), or NULL */
     enum option_bus bus;
     unsigned index;
     bool cdrom;
@@ -107,7 +108,8 @@ struct option_drive {
 };
 
 struct option_usb {
-    const char *driver; /* controller ("piix3-usb-uhci", ...) or device ("tablet", "mouse", "keyboard", "usb-tablet" become the short form) */
+    const char *driver; /* controller ("piix3-usb-uhci", ...) or device ("tablet", "mouse", "keyboard", "usb-tablet"
+                           become the short form) */
     const char *id;
     const char *masterbus; /* companion controllers, else NULL */
     unsigned firstport;
@@ -123,21 +125,21 @@ struct option_sound {
 
 /* Everything the line said. Strings live until options_free(). */
 struct options {
-    int domid; /* 1..0x7fef */
+    int domid;        /* 1..0x7fef */
     const char *name; /* or NULL */
     const char *uuid; /* checked only: the guest's SMBIOS is hvmloader's; or NULL */
     bool no_shutdown;
-    bool start_paused;       /* -S */
-    int incoming_fd;         /* -1: fresh start */
+    bool start_paused; /* -S */
+    int incoming_fd;   /* -1: fresh start */
     bool xen_domid_restrict;
-    const char *chroot_dir;  /* or NULL */
-    const char *runas;       /* as written, or NULL */
-    bool runas_numeric;      /* "uid:gid" form: the two numbers below */
+    const char *chroot_dir; /* or NULL */
+    const char *runas;      /* as written, or NULL */
+    bool runas_numeric;     /* "uid:gid" form: the two numbers below */
     uint32_t runas_uid, runas_gid;
     const char *firmware_dir; /* -L, or NULL */
 
     enum option_machine machine;
-    bool xen_platform;        /* the xen-platform PCI device exists */
+    bool xen_platform; /* the xen-platform PCI device exists */
     uint8_t xen_platform_devfn;
     bool igd_passthru;
     uint64_t max_ram_below_4g; /* bytes, 0: not given */
@@ -160,7 +162,7 @@ struct options {
 
     struct {
         enum option_vga kind;
-        const char *model; /* as written */
+        const char *model;  /* as written */
         uint32_t vgamem_mb; /* 0: not given */
         uint8_t devfn;
     } vga;
@@ -177,7 +179,7 @@ struct options {
     struct option_nic nics[OPTIONS_MAX_NICS];
     unsigned nic_count;
 
-    bool usb; /* -usb: UHCI as function 2 of the PIIX3 slot */
+    bool usb;                                       /* -usb: UHCI as function 2 of the PIIX3 slot */
     struct option_usb usb_devices[OPTIONS_MAX_USB]; /* controllers and devices, in order */
     unsigned usb_device_count;
 
@@ -193,7 +195,7 @@ struct options {
     } pvdevice;
 
     const char *kernel, *initrd, *append; /* direct boot, or NULL */
-    bool sandbox; /* -sandbox on */
+    bool sandbox;                         /* -sandbox on */
 
     /* -device names that QEMU knows and no field above describes (virtio-serial, usb-redir, nvme, ...). */
     const char *others[OPTIONS_MAX_OTHER];
@@ -203,9 +205,9 @@ struct options {
 };
 
 /*
- * Reads argv[1..argc-1] into o (overwritten). 0; OPTIONS_HELP or OPTIONS_VERSION when the line asks for that (nothing after it is read);
- * -EINVAL with one line in err that names the option, what is wrong and what to do (no "hvm-dm: " before it, no newline). On
- * every result o can be given to options_free().
+ * Reads argv[1..argc-1] into o (overwritten). 0; OPTIONS_HELP or OPTIONS_VERSION when the line asks for that (nothing
+ * after it is read); -EINVAL with one line in err that names the option, what is wrong and what to do (no "hvm-dm: "
+ * before it, no newline). On every result o can be given to options_free().
  */
 int options_parse(struct options *o, int argc, char *const argv[], char *err, size_t errlen);
 void options_free(struct options *o);

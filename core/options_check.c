@@ -120,7 +120,10 @@ static bool wants_incoming(const struct options *o, const char **what)
 
 static bool wants_restrict(const struct options *o, const char **what)
 {
-    *what = o->xen_domid_restrict ? "-xen-domid-restrict" : o->chroot_dir ? "-chroot" : o->runas ? "-runas" : "-sandbox";
+    *what = o->xen_domid_restrict ? "-xen-domid-restrict"
+            : o->chroot_dir       ? "-chroot"
+            : o->runas            ? "-runas"
+                                  : "-sandbox";
     return o->xen_domid_restrict || o->chroot_dir || o->runas || o->sandbox;
 }
 
@@ -154,7 +157,8 @@ static const struct {
 } unsupported[] = {
     {wants_other, "-device: ", " is not supported; take it out of the guest's config"},
     {wants_nic, "-device: NIC model ", " is not supported yet; use type=vif in vif= (PV network only) or no vif="},
-    {wants_usb_device, "-device: USB device ", " is not supported yet; take usb=, usbdevice= and usbversion= out of the guest's config"},
+    {wants_usb_device, "-device: USB device ",
+     " is not supported yet; take usb=, usbdevice= and usbversion= out of the guest's config"},
     {wants_usb, "-usb: ", "not supported yet; take usb= and usbdevice= out of the guest's config"},
     {wants_ahci, "-device: ", "ahci is not supported yet; take hdtype= out of the guest's config"},
     {wants_scsi, "-device: ", "lsi53c895a is not supported yet; use hda or xvda instead of sda in disk="},

@@ -8,6 +8,30 @@
 
 enum { OPTIONS_MAX_DEVICES = 64 };
 
+enum device_class {
+    CLASS_VGA,
+    CLASS_NIC,
+    CLASS_IDE, /* ide-hd, ide-cd: on the PIIX or an AHCI bus */
+    CLASS_SCSI_DISK,
+    CLASS_AHCI,
+    CLASS_SCSI,
+    CLASS_USB_CONTROLLER,
+    CLASS_USB_DEVICE,
+    CLASS_SOUND,
+    CLASS_PVDEVICE,
+    CLASS_PLATFORM,
+    CLASS_SERIAL,
+    CLASS_OTHER,
+};
+
+/* What -device NAME is. Aliases of QEMU's are rows of their own. */
+struct device_kind {
+    const char *name;
+    enum device_class class;
+    bool pci;
+    int detail; /* CLASS_VGA: enum option_vga; CLASS_IDE, CLASS_SCSI_DISK: is a CD drive */
+};
+
 /* A -drive (or -cdrom, -hda, ...). Unset numbers are -1. */
 struct parsed_drive {
     const char *option; /* how it was written, for messages */
@@ -54,9 +78,9 @@ struct parser {
     unsigned monitor_count;
     unsigned serial_count;
     const char *serial_specs[OPTIONS_MAX_SERIALS]; /* may be "chardev:ID" */
-    const char *vga;        /* of -vga, or NULL */
-    uint64_t global_vgamem; /* MiB, 0: none */
-    bool graphics_off;      /* -nographic or -machine graphics=off */
+    const char *vga;                               /* of -vga, or NULL */
+    uint64_t global_vgamem;                        /* MiB, 0: none */
+    bool graphics_off;                             /* -nographic or -machine graphics=off */
 };
 
 /* Puts "OPTION: text" into p->err and returns -EINVAL. */
@@ -65,16 +89,28 @@ int options_bad(struct parser *p, const char *fmt, ...) __attribute__((format(pr
 /* Messages quote the command line; this keeps them one line. */
 void options_one_line(char *text);
 
-/* options_devices.c: one call per option; then one to resolve everything. */
+/* One call per option. options_drives.c: */
 int options_add_drive(struct parser *p, const char *text);
 int options_add_plain_drive(struct parser *p, const char *path, const char *interface, int index, bool cdrom);
+/* options_devices.c: */
 int options_add_device(struct parser *p, const char *text);
+int options_add_usbdevice(struct parser *p, const char *text);
+int options_add_sound(struct parser *p, const char *text);
+/* options_net.c: */
 int options_add_netdev(struct parser *p, const char *text);
 int options_add_net(struct parser *p, const char *text);
 int options_add_nic(struct parser *p, const char *text);
-int options_add_usbdevice(struct parser *p, const char *text);
-int options_add_sound(struct parser *p, const char *text);
+
+/* What -device NAME is; NULL: unknown. */
+const struct device_kind *options_find_kind(const char *name);
+/* Adds a device that an option other than -device asked for; NULL with p->err. */
+struct parsed_device *options_implied_device(struct parser *p, const char *driver);
+
+/* When the whole line is known: PCI slots and every device; the first calls the others. */
 int options_resolve_devices(struct parser *p);
+int options_resolve_nic(struct parser *p, const struct parsed_device *d);
+int options_resolve_netdevs(struct parser *p);
+int options_resolve_drives(struct parser *p);
 
 /* options_sockets.c: chardevs, monitors, serial ports, VNC. */
 int options_add_chardev(struct parser *p, const char *text);

@@ -22,16 +22,11 @@ static const struct optkey chardev_common[] = {
 };
 
 static const struct optkey socket_keys[] = {
-    {"path", OPTKEY_STRING, KEY(path), 0, 0, NULL},
-    {"host", OPTKEY_TEXT, KEY(host), 0, 0, NULL},
-    {"port", OPTKEY_INT, KEY(port), 1, 65535, NULL},
-    {"fd", OPTKEY_INT, KEY(fd), 0, INT32_MAX, NULL},
-    {"server", OPTKEY_BOOL, KEY(server), 0, 0, NULL},
-    {"wait", OPTKEY_BOOL, KEY(wait), 0, 0, NULL},
-    {"telnet", OPTKEY_ONLY, 0, 0, 0, "off"},
-    {"nodelay", OPTKEY_IGNORE, 0, 0, 0, NULL},
-    {"delay", OPTKEY_IGNORE, 0, 0, 0, NULL},
-    {0},
+    {"path", OPTKEY_STRING, KEY(path), 0, 0, NULL},   {"host", OPTKEY_TEXT, KEY(host), 0, 0, NULL},
+    {"port", OPTKEY_INT, KEY(port), 1, 65535, NULL},  {"fd", OPTKEY_INT, KEY(fd), 0, INT32_MAX, NULL},
+    {"server", OPTKEY_BOOL, KEY(server), 0, 0, NULL}, {"wait", OPTKEY_BOOL, KEY(wait), 0, 0, NULL},
+    {"telnet", OPTKEY_ONLY, 0, 0, 0, "off"},          {"nodelay", OPTKEY_IGNORE, 0, 0, 0, NULL},
+    {"delay", OPTKEY_IGNORE, 0, 0, 0, NULL},          {0},
 };
 static const struct optkey file_keys[] = {
     {"path", OPTKEY_STRING, KEY(path), 0, 0, NULL},
@@ -46,12 +41,9 @@ static const struct {
     enum option_chardev_kind kind;
     const struct optkey *keys;
 } chardev_kinds[] = {
-    {"socket", OPTION_CHARDEV_SOCKET, socket_keys},
-    {"pty", OPTION_CHARDEV_PTY, NULL},
-    {"file", OPTION_CHARDEV_FILE, file_keys},
-    {"null", OPTION_CHARDEV_NULL, NULL},
-    {"stdio", OPTION_CHARDEV_STDIO, stdio_keys},
-    {"spicevmc", OPTION_CHARDEV_SPICEVMC, spicevmc_keys},
+    {"socket", OPTION_CHARDEV_SOCKET, socket_keys}, {"pty", OPTION_CHARDEV_PTY, NULL},
+    {"file", OPTION_CHARDEV_FILE, file_keys},       {"null", OPTION_CHARDEV_NULL, NULL},
+    {"stdio", OPTION_CHARDEV_STDIO, stdio_keys},    {"spicevmc", OPTION_CHARDEV_SPICEVMC, spicevmc_keys},
 };
 
 struct option_chardev *options_find_chardev(struct parser *p, const char *id)
@@ -216,8 +208,12 @@ int options_add_qmp(struct parser *p, const char *text)
     if (options_find_chardev(p, id)) {
         return options_bad(p, "id '%s' is used twice", id);
     }
-    o->chardevs[o->chardev_count++] = (struct option_chardev){
-        .id = id, .kind = OPTION_CHARDEV_SOCKET, .path = k.path, .fd = -1, .server = k.server, .wait = k.server && k.wait};
+    o->chardevs[o->chardev_count++] = (struct option_chardev){.id = id,
+                                                              .kind = OPTION_CHARDEV_SOCKET,
+                                                              .path = k.path,
+                                                              .fd = -1,
+                                                              .server = k.server,
+                                                              .wait = k.server && k.wait};
     return add_monitor(p, id);
 }
 
@@ -260,7 +256,8 @@ int options_add_serial(struct parser *p, const char *text)
         known |= prefix[n - 1] == ':' ? strncmp(text, prefix, n) == 0 && text[n] != '\0' : strcmp(text, prefix) == 0;
     }
     if (!known) {
-        return options_bad(p, "'%.60s' is not supported; use pty, file:PATH, tcp:HOST:PORT, unix:PATH, stdio or null", text);
+        return options_bad(p, "'%.60s' is not supported; use pty, file:PATH, tcp:HOST:PORT, unix:PATH, stdio or null",
+                           text);
     }
     if (p->serial_count == OPTIONS_MAX_SERIALS) {
         return options_bad(p, "a PC has %d serial ports", OPTIONS_MAX_SERIALS);
@@ -317,8 +314,9 @@ static int resolve_serial(struct parser *p, unsigned port, const char *spec)
     c->used = true;
     p->o->serials[port] = chardev_spec(p, c);
     if (!p->o->serials[port]) {
-        return options_bad(p, "chardev '%.60s' cannot be a serial port; use pty, file, socket with a path or port, stdio or null",
-                           c->id);
+        return options_bad(
+            p, "chardev '%.60s' cannot be a serial port; use pty, file, socket with a path or port, stdio or null",
+            c->id);
     }
     return 0;
 }

@@ -157,8 +157,8 @@ static char *next_entry(struct options_arena **arena, const char **text)
     return entry;
 }
 
-int optlist_split(struct optlist *l, struct options_arena **arena, const char *option, const char *implied, const char *text,
-                  char *err, size_t errlen)
+int optlist_split(struct optlist *l, struct options_arena **arena, const char *option, const char *implied,
+                  const char *text, char *err, size_t errlen)
 {
     const char *rest = text;
 
@@ -209,7 +209,8 @@ const char *optlist_get(const struct optlist *l, const char *key)
 }
 
 /* Finds key in the tables; *negated: it is a bare "no" + the name of a BOOL or ONLY key. */
-static const struct optkey *find_key(const struct optkey *a, const struct optkey *b, const char *key, bool bare, bool *negated)
+static const struct optkey *find_key(const struct optkey *a, const struct optkey *b, const char *key, bool bare,
+                                     bool *negated)
 {
     const struct optkey *tables[2] = {a, b};
 
@@ -230,8 +231,8 @@ static const struct optkey *find_key(const struct optkey *a, const struct optkey
 }
 
 /* A bare flag that is unknown often is the rest of a value with a comma in it. */
-static int unknown_key(const struct optlist *l, const char *key, bool bare, const struct optkey *a, const struct optkey *b,
-                       char *err, size_t errlen)
+static int unknown_key(const struct optlist *l, const char *key, bool bare, const struct optkey *a,
+                       const struct optkey *b, char *err, size_t errlen)
 {
     const struct optkey *tables[2] = {a, b};
     int n = snprintf(err, errlen, "%s: unknown key '%.40s' in '%.60s'%s; known:", l->option, key, l->text,
@@ -305,7 +306,8 @@ static int bad_value(const struct optlist *l, const struct optkey *k, const char
     return -EINVAL;
 }
 
-int optlist_read(const struct optlist *l, const struct optkey *a, const struct optkey *b, void *out, char *err, size_t errlen)
+int optlist_read(const struct optlist *l, const struct optkey *a, const struct optkey *b, void *out, char *err,
+                 size_t errlen)
 {
     for (unsigned i = 0; i < l->count; i++) {
         const char *key = l->entries[i].key;

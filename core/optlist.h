@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * QEMU's option lists: "implied,key=value,flag,noflag", with ",," for a comma in a value; and checked numbers. A list is read in two steps:
- * optlist_split() cuts the text, optlist_read() stores the values through a table of known keys. As in QEMU the last of
- * several equal keys wins. Everything not in the tables is an error that names it.
+ * QEMU's option lists: "implied,key=value,flag,noflag", with ",," for a comma in a value; and checked numbers. A list
+ * is read in two steps: optlist_split() cuts the text, optlist_read() stores the values through a table of known keys.
+ * As in QEMU the last of several equal keys wins. Everything not in the tables is an error that names it.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -35,7 +35,8 @@ enum optkey_type {
     OPTKEY_UINT,   /* uint64_t in min..max, decimal or 0x hexadecimal */
     OPTKEY_INT,    /* int64_t, likewise; for fields whose absence is -1 */
     OPTKEY_SIZE,   /* uint64_t bytes in min..max; plain numbers are bytes, suffixes b k m g t (either case) */
-    OPTKEY_ONLY,   /* nothing is stored; the value must be one of `allowed`, because the others ask for what we do not do */
+    OPTKEY_ONLY, /* nothing is stored; the value must be one of `allowed`, because the others ask for what we do not do
+                  */
     OPTKEY_IGNORE, /* nothing is stored, any value */
 };
 
@@ -48,12 +49,13 @@ struct optkey {
 };
 
 /* Cuts text. With implied, a first entry without '=' is that key's value. 0, or -EINVAL with err filled. */
-int optlist_split(struct optlist *l, struct options_arena **arena, const char *option, const char *implied, const char *text,
-                  char *err, size_t errlen);
+int optlist_split(struct optlist *l, struct options_arena **arena, const char *option, const char *implied,
+                  const char *text, char *err, size_t errlen);
 /* The value of the last entry of that name, or NULL (also for a bare flag). */
 const char *optlist_get(const struct optlist *l, const char *key);
 /* Stores all entries into *out by the tables (b may be NULL). 0, or -EINVAL with err filled. */
-int optlist_read(const struct optlist *l, const struct optkey *a, const struct optkey *b, void *out, char *err, size_t errlen);
+int optlist_read(const struct optlist *l, const struct optkey *a, const struct optkey *b, void *out, char *err,
+                 size_t errlen);
 
 /* Whole strings only, no sign, no blank. false: not a number or out of range. */
 bool optnum_uint(const char *text, uint64_t min, uint64_t max, uint64_t *out);

@@ -387,7 +387,9 @@ static int check_args(const struct qmp_command *c, struct json_object *args, str
         }
         if (type && !type_fits(*type, value)) {
             return qmp_fail(e, QMP_GENERIC_ERROR, "Invalid parameter type for '%.80s', expected: %s", name,
-                            *type == 's' ? "string" : *type == 'i' ? "integer" : "boolean");
+                            *type == 's'   ? "string"
+                            : *type == 'i' ? "integer"
+                                           : "boolean");
         }
     }
     for (const char *at = c->args; *at && *at != '*';) {
@@ -522,8 +524,8 @@ static void handle_message(struct qmp_session *s, struct json_object *msg)
 /* ---- input ---- */
 
 /*
- * Accounts for *len bytes that the tokener took. NULL, or what is wrong; *fatal: too large, else a syntax error and *len is where, so that
- * a line end behind it is still seen.
+ * Accounts for *len bytes that the tokener took. NULL, or what is wrong; *fatal: too large, else a syntax error and
+ * *len is where, so that a line end behind it is still seen.
  */
 static const char *scan_bytes(struct qmp_scan *scan, const char *data, size_t *len, bool *fatal)
 {
@@ -750,7 +752,8 @@ static int add_socket(struct qmp *q, const char *id, const char *path, int fd, c
         snprintf(err, errlen, "QMP socket %s: more than %d sockets", id, QMP_MAX_SOCKETS);
         return -ENOSPC;
     }
-    *sock = (struct qmp_socket){.q = q, .fd = fd, .session.fd = -1, .id = strdup(id), .path = path ? strdup(path) : NULL};
+    *sock =
+        (struct qmp_socket){.q = q, .fd = fd, .session.fd = -1, .id = strdup(id), .path = path ? strdup(path) : NULL};
     timer_init(&sock->retry, q->loop, LOOP_HOST, socket_retry, sock);
     if (path && stat(path, &st) == 0) {
         sock->dev = st.st_dev;

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * The QMP server: QEMU's machine protocol as libxl, libxenstat and people with socat speak it. Any number of listening sockets
- * (up to QMP_MAX_SOCKETS), one client at a time on each, the others wait in the backlog. Loop thread only.
+ * The QMP server: QEMU's machine protocol as libxl, libxenstat and people with socat speak it. Any number of listening
+ * sockets (up to QMP_MAX_SOCKETS), one client at a time on each, the others wait in the backlog. Loop thread only.
  *
- * The server knows no devices. What it reports and does comes through struct qmp_env; commands of other modules (media, save,
- * hot-plug) are added as tables with qmp_add_commands(). A client is not trusted with our memory: a request is at most
- * QMP_MAX_REQUEST bytes, QMP_MAX_DEPTH levels and QMP_MAX_VALUES values; one that is larger is answered by an error and the connection is closed.
- * A client that does not read is not read from, and is dropped after QMP_STALL_NS or when QMP_MAX_OUTPUT bytes of events pile up.
+ * The server knows no devices. What it reports and does comes through struct qmp_env; commands of other modules (media,
+ * save, hot-plug) are added as tables with qmp_add_commands(). A client is not trusted with our memory: a request is at
+ * most QMP_MAX_REQUEST bytes, QMP_MAX_DEPTH levels and QMP_MAX_VALUES values; one that is larger is answered by an
+ * error and the connection is closed. A client that does not read is not read from, and is dropped after QMP_STALL_NS
+ * or when QMP_MAX_OUTPUT bytes of events pile up.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -49,7 +50,7 @@ struct qmp_block {
     bool removable;     /* a CD drive: locked and tray_open are shown */
     bool locked;
     bool tray_open;
-    bool inserted;      /* the fields below are valid */
+    bool inserted; /* the fields below are valid */
     const char *path;
     const char *format;
     bool readonly;
@@ -57,7 +58,8 @@ struct qmp_block {
     const struct block_stats *stats; /* NULL: all zero. Also without a medium */
 };
 
-/* What the server may ask and do. Callbacks run on the loop thread inside a command; err is filled (without newline) when they fail. */
+/* What the server may ask and do. Callbacks run on the loop thread inside a command; err is filled (without newline)
+ * when they fail. */
 struct qmp_env {
     void *opaque;
     const char *name; /* of the guest, or NULL */
@@ -84,9 +86,10 @@ struct qmp_error {
     char desc[256];
 };
 
-/* A command. args names what it takes, in the form "name:type,name:type?" with type s (string), i (integer), b (boolean), v (any value),
- * ? = optional; a trailing "*" lets any other argument through. The server has checked args against that when fn is called.
- * fn returns 0, with *result the value to return (ownership passes; left NULL it is {}), or -1 with e filled. */
+/* A command. args names what it takes, in the form "name:type,name:type?" with type s (string), i (integer), b
+ * (boolean), v (any value), ? = optional; a trailing "*" lets any other argument through. The server has checked args
+ * against that when fn is called. fn returns 0, with *result the value to return (ownership passes; left NULL it is
+ * {}), or -1 with e filled. */
 struct qmp_command {
     const char *name; /* NULL ends a table */
     const char *args; /* "" for none */
@@ -101,16 +104,18 @@ void qmp_destroy(struct qmp *q);
 /* Adds a table (borrowed); its names must be new. opaque is given to fn. 0, or -ENOSPC after 8 tables. */
 int qmp_add_commands(struct qmp *q, const struct qmp_command *table, void *opaque);
 
-/* Listens on a unix socket at path (a stale socket there is replaced; other files are not), reachable for our uid only, or on a bound and listening fd
- * (taken over on success). id is the name in query-chardev. 0, or -errno and a line in err naming the socket. */
+/* Listens on a unix socket at path (a stale socket there is replaced; other files are not), reachable for our uid only,
+ * or on a bound and listening fd (taken over on success). id is the name in query-chardev. 0, or -errno and a line in
+ * err naming the socket. */
 int qmp_listen_path(struct qmp *q, const char *id, const char *path, char *err, size_t errlen);
 int qmp_listen_fd(struct qmp *q, const char *id, int fd, char *err, size_t errlen);
 
 /* Sends an event to every client that has negotiated. data_json: a JSON object as text, or NULL. */
 void qmp_event(struct qmp *q, const char *name, const char *data_json);
 
-/* Duplicates a descriptor of the fd set that path ("/dev/fdset/N") names, whose access mode suits flags (O_RDONLY, O_WRONLY, O_RDWR). The caller
- * owns the result. -errno: -EINVAL not such a path, -ENOENT no such set, -EACCES no descriptor with that mode. */
+/* Duplicates a descriptor of the fd set that path ("/dev/fdset/N") names, whose access mode suits flags (O_RDONLY,
+ * O_WRONLY, O_RDWR). The caller owns the result. -errno: -EINVAL not such a path, -ENOENT no such set, -EACCES no
+ * descriptor with that mode. */
 int qmp_fdset_dup(struct qmp *q, const char *path, int flags);
 
 /* For command functions: fills e (class, printf text) and returns -1. */

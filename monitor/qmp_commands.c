@@ -61,7 +61,8 @@ static int query_commands(struct qmp *q, void *opaque, struct json_object *args,
     (void)opaque, (void)args, (void)e;
     names[n++] = "qmp_capabilities";
     for (unsigned t = 0; t < q->table_count; t++) {
-        for (const struct qmp_command *c = q->tables[t].commands; c->name && n < sizeof(names) / sizeof(names[0]); c++) {
+        for (const struct qmp_command *c = q->tables[t].commands; c->name && n < sizeof(names) / sizeof(names[0]);
+             c++) {
             names[n++] = c->name;
         }
     }
@@ -374,7 +375,8 @@ static void hmp_status(struct qmp *q, struct hmp_text *t)
     bool running = is_running(q);
     bool plain = running || strcmp(s, "paused") == 0;
 
-    say(t, "VM status: %s%s%s%s\r\n", running ? "running" : "paused", plain ? "" : " (", plain ? "" : s, plain ? "" : ")");
+    say(t, "VM status: %s%s%s%s\r\n", running ? "running" : "paused", plain ? "" : " (", plain ? "" : s,
+        plain ? "" : ")");
 }
 
 static void hmp_name(struct qmp *q, struct hmp_text *t)

@@ -33,7 +33,8 @@ void qmp_fdset_clear(struct qmp *q)
     }
 }
 
-static int add_fd(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result, struct qmp_error *e)
+static int add_fd(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
+                  struct qmp_error *e)
 {
     struct qmp_session *s = q->current;
     const char *note = qmp_arg_string(args, "opaque", NULL);
@@ -76,7 +77,8 @@ static int remove_fd(struct qmp *q, void *opaque, struct json_object *args, stru
             found = true;
         }
     }
-    return found ? 0 : qmp_fail(e, QMP_GENERIC_ERROR, "File descriptor named 'fdset-id:%lld' not found", (long long)set);
+    return found ? 0
+                 : qmp_fail(e, QMP_GENERIC_ERROR, "File descriptor named 'fdset-id:%lld' not found", (long long)set);
 }
 
 static int query_fdsets(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
@@ -123,7 +125,8 @@ int qmp_fdset_dup(struct qmp *q, const char *path, int flags)
     char *end;
     bool found = false;
 
-    if (strncmp(path, prefix, sizeof(prefix) - 1) != 0 || path[sizeof(prefix) - 1] < '0' || path[sizeof(prefix) - 1] > '9') {
+    if (strncmp(path, prefix, sizeof(prefix) - 1) != 0 || path[sizeof(prefix) - 1] < '0' ||
+        path[sizeof(prefix) - 1] > '9') {
         return -EINVAL;
     }
     errno = 0;

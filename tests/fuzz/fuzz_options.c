@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The command line: the input is the arguments, separated by newlines. What is accepted must hold the promises of core/options.h; what
- * is refused must have a one-line message.
+ * The command line: the input is the arguments, separated by newlines. What is accepted must hold the promises of
+ * core/options.h; what is refused must have a one-line message.
  */
 #include <errno.h>
 #include <stdlib.h>

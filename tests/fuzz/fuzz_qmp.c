@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The QMP server against a hostile client. The first byte chooses the fragmentation and whether to negotiate first; the rest is what the client
- * sends. Whatever it is, every line of output must be a JSON object that another parser accepts.
+ * The QMP server against a hostile client. The first byte chooses the fragmentation and whether to negotiate first; the
+ * rest is what the client sends. Whatever it is, every line of output must be a JSON object that another parser
+ * accepts.
  */
 #include <json-c/json.h>
 #include <stdio.h>
@@ -133,7 +134,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct output out;
     const char *status = "prelaunch";
-    struct qmp_env env = {&status, "n\xc3", 1, 2, env_status, env_cont, env_stop, env_quit, env_vnc_info, env_vnc_set_password, env_chardev, env_block};
+    struct qmp_env env = {
+        &status,     "n\xc3",  1, 2, env_status, env_cont, env_stop, env_quit, env_vnc_info, env_vnc_set_password,
+        env_chardev, env_block};
     struct loop *loop = loop_create(true);
     struct qmp *q = qmp_create(loop, &env);
     struct sockaddr_un sa;

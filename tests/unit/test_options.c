@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The command line: what libxl emits (toolstack contract 1.3 to 1.9), QEMU's other spellings, and bad lines with their exact messages. */
+/* The command line: what libxl emits (toolstack contract 1.3 to 1.9), QEMU's other spellings, and bad lines with their
+ * exact messages. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -61,20 +62,21 @@ static int teardown(void **state)
 }
 
 /* What every line of libxl starts with. */
-#define LIBXL                                                                                      \
-    "-xen-domid 1 -no-shutdown -chardev socket,id=libxl-cmd,path=/var/run/xen/qmp-libxl-1,server=on,wait=off "                    \
-    "-mon chardev=libxl-cmd,mode=control "                                                         \
-    "-chardev socket,id=libxenstat-cmd,path=/var/run/xen/qmp-libxenstat-1,server=on,wait=off "     \
+#define LIBXL                                                                                                          \
+    "-xen-domid 1 -no-shutdown -chardev socket,id=libxl-cmd,path=/var/run/xen/qmp-libxl-1,server=on,wait=off "         \
+    "-mon chardev=libxl-cmd,mode=control "                                                                             \
+    "-chardev socket,id=libxenstat-cmd,path=/var/run/xen/qmp-libxenstat-1,server=on,wait=off "                         \
     "-mon chardev=libxenstat-cmd,mode=control -nodefaults -no-user-config -name full-virt "
 
 /* Section 1.9, word by word. */
 static void test_observed_line(void **state)
 {
     (void)state;
-    supported(LIBXL "-vnc 127.0.0.1:0,to=99 -display none -serial file:/d/guest-serial.log -device cirrus-vga,vgamem_mb=8 "
-                    "-boot order=d -net none -machine xenfv,suppress-vmdesc=on -m 248 "
-                    "-drive if=none,readonly=on,id=ide-5632,file=/d/guest.iso,format=raw "
-                    "-device ide-cd,id=ide-5632,drive=ide-5632,bus=ide.1,unit=0");
+    supported(LIBXL
+              "-vnc 127.0.0.1:0,to=99 -display none -serial file:/d/guest-serial.log -device cirrus-vga,vgamem_mb=8 "
+              "-boot order=d -net none -machine xenfv,suppress-vmdesc=on -m 248 "
+              "-drive if=none,readonly=on,id=ide-5632,file=/d/guest.iso,format=raw "
+              "-device ide-cd,id=ide-5632,drive=ide-5632,bus=ide.1,unit=0");
     assert_int_equal(o.domid, 1);
     assert_true(o.no_shutdown);
     assert_false(o.start_paused);
@@ -126,8 +128,10 @@ static void test_libxl_rows(void **state)
 {
     (void)state;
     /* 3b, 31, 32, 40: restricted */
-    good("-xen-domid 7 -no-shutdown -chardev socket,id=libxl-cmd,fd=19,server=on,wait=off -S -mon chardev=libxl-cmd,mode=control "
-         "-xen-domid-restrict -chroot /var/run/xen/qemu-root-7 -incoming fd:24 -machine xenfv -m 248 -runas 65543:65536");
+    good("-xen-domid 7 -no-shutdown -chardev socket,id=libxl-cmd,fd=19,server=on,wait=off -S -mon "
+         "chardev=libxl-cmd,mode=control "
+         "-xen-domid-restrict -chroot /var/run/xen/qemu-root-7 -incoming fd:24 -machine xenfv -m 248 -runas "
+         "65543:65536");
     assert_true(o.start_paused);
     assert_null(o.qmp[0].path);
     assert_int_equal(o.qmp[0].fd, 19);
@@ -242,7 +246,8 @@ static void test_libxl_disks(void **state)
     /* forward references: -device before its -drive, ahci disks before and after the controller */
     good("-xen-domid 1 -device ide-hd,bus=ahci0.3,unit=0,drive=ahcidisk-3 -device ahci,id=ahci0 "
          "-drive file=/x,if=none,id=ahcidisk-3,format=qcow2,cache=writeback "
-         "-device ide-cd,id=ide-832,drive=ide-832,bus=ide.0,unit=1 -drive if=none,readonly=on,id=ide-832,file=/c.iso,format=raw");
+         "-device ide-cd,id=ide-832,drive=ide-832,bus=ide.0,unit=1 -drive "
+         "if=none,readonly=on,id=ide-832,file=/c.iso,format=raw");
     assert_true(o.ahci.present);
     assert_string_equal(o.ahci.id, "ahci0");
     assert_drive(0, OPTION_BUS_AHCI, 3, "ahcidisk-3", "/x", false);
@@ -281,7 +286,8 @@ static void test_libxl_nics(void **state)
 static void test_pci_slots(void **state)
 {
     (void)state;
-    good("-xen-domid 1 -device lsi53c895a -device VGA -device nec-usb-xhci,id=usb -device ac97 -device rtl8139 -device e1000 "
+    good("-xen-domid 1 -device lsi53c895a -device VGA -device nec-usb-xhci,id=usb -device ac97 -device rtl8139 -device "
+         "e1000 "
          "-machine xenfv -device ahci,id=ahci0 -device xen-pvdevice,device-id=0xc000");
     assert_int_equal(o.xen_platform_devfn, 2 << 3);
     assert_int_equal(o.scsi.devfn, 3 << 3);
@@ -310,7 +316,8 @@ static void test_pci_slots(void **state)
     assert_int_equal(o.vga.kind, OPTION_VGA_CIRRUS);
     assert_int_equal(o.vga.devfn, 2 << 3);
     assert_int_equal(o.xen_platform_devfn, 3 << 3);
-    good("-xen-domid 1 -vga std -net nic,model=e1000,macaddr=00:16:3e:00:00:01 -net tap,ifname=tap0,script=no -device rtl8139");
+    good("-xen-domid 1 -vga std -net nic,model=e1000,macaddr=00:16:3e:00:00:01 -net tap,ifname=tap0,script=no -device "
+         "rtl8139");
     assert_int_equal(o.nics[0].devfn, 3 << 3);
     assert_string_equal(o.nics[0].ifname, "tap0");
     assert_int_equal(o.xen_platform_devfn, 4 << 3);
@@ -343,7 +350,8 @@ static void test_spellings(void **state)
         {"-drive file=/a", 0, "ide0-hd0", "/a", false},
         {"-drive if=ide,index=1,media=cdrom", 1, "ide0-cd1", NULL, true},
         {"-drive if=ide,bus=1,unit=1,media=cdrom,file=/a,id=mine", 3, "mine", "/a", true},
-        {"-drive if=ide,bus=1,file=/a,read-only=off,aio=native,discard=unmap,detect-zeroes=off", 2, "ide1-hd0", "/a", false},
+        {"-drive if=ide,bus=1,file=/a,read-only=off,aio=native,discard=unmap,detect-zeroes=off", 2, "ide1-hd0", "/a",
+         false},
         {"-drive file=,if=ide,media=cdrom", 0, "ide0-cd0", NULL, true},
         {"-drive if=none,id=d,file=/a,auto-read-only=off -device ide-hd,drive=d", 0, "d", "/a", false},
         {"-drive if=none,id=d,file=/a -device ide-hd,drive=d,id=dev,bus=ide.1", 2, "dev", "/a", false},
@@ -382,7 +390,8 @@ static void test_spellings(void **state)
     assert_int_equal(o.qmp_count, 2);
     supported("-xen-domid 1 -chardev socket,path=/q,id=a,server,nowait -mon a,mode=control,pretty=off");
     assert_string_equal(o.qmp[0].path, "/q");
-    supported("-xen-domid 1 -chardev pty,id=s -serial chardev:s -chardev socket,id=t,host=localhost,port=99,server=on,wait=off "
+    supported("-xen-domid 1 -chardev pty,id=s -serial chardev:s -chardev "
+              "socket,id=t,host=localhost,port=99,server=on,wait=off "
               "-device isa-serial,chardev=t");
     assert_string_equal(o.serials[0], "pty");
     assert_string_equal(o.serials[1], "tcp:localhost:99,server=on,wait=off");
@@ -498,8 +507,10 @@ static const struct {
     {D "-name guest=a,foo=b", "-name: unknown key 'foo' in 'guest=a,foo=b'; known: guest process debug-threads"},
     {D "-m 0", "-m: bad size '0'; it must be MiB, or a number with K, M, G or T, up to 16T"},
     {D "-m 12Q", "-m: bad size '12Q'; it must be MiB, or a number with K, M, G or T, up to 16T"},
-    {D "-m 99999999999999999999", "-m: bad size '99999999999999999999'; it must be MiB, or a number with K, M, G or T, up to 16T"},
-    {D "-m 18014398509481985", "-m: bad size '18014398509481985'; it must be MiB, or a number with K, M, G or T, up to 16T"},
+    {D "-m 99999999999999999999",
+     "-m: bad size '99999999999999999999'; it must be MiB, or a number with K, M, G or T, up to 16T"},
+    {D "-m 18014398509481985",
+     "-m: bad size '18014398509481985'; it must be MiB, or a number with K, M, G or T, up to 16T"},
     {D "-m 128,slots=2", "-m: bad value slots=2; it must be 0"},
     {D "-m maxmem=4G", "-m: unknown key 'maxmem' in 'maxmem=4G'; known: size slots"},
     {D "-smp 0", "-smp: bad value cpus=0; it must be a number from 1 to 128"},
@@ -508,7 +519,8 @@ static const struct {
     {D "-smp sockets=2", "-smp: cpus= is missing in 'sockets=2'"},
     {D "-boot x", "-boot: bad letter 'x' in order 'x'; use a (floppy), c (disk), d (CD) and n (network)"},
     {D "-boot order=cdc", "-boot: letter 'c' is twice in order 'cdc'"},
-    {D "-boot once=d", "-boot: unknown key 'once' in 'once=d'; known: order menu strict splash splash-time reboot-timeout"},
+    {D "-boot once=d",
+     "-boot: unknown key 'once' in 'once=d'; known: order menu strict splash splash-time reboot-timeout"},
     {D "-machine q35", "-machine: machine 'q35' is not supported; use xenfv, or pc for one without xen-platform"},
     {D "-M xenpv", "-M: machine 'xenpv' is not supported; use xenfv, or pc for one without xen-platform"},
     {D "-machine pc,accel=kvm", "-machine: bad value accel=kvm; it must be xen"},
@@ -530,7 +542,8 @@ static const struct {
     {D "-append x", "-append: needs -kernel"},
     {D "-initrd x", "-initrd: needs -kernel"},
     {D "-display gtk", "-display: 'gtk' is not supported; use none, sdl or vnc=HOST:DISPLAY"},
-    {D "-monitor stdio", "-monitor: there is no human monitor; use -monitor none, and -qmp unix:PATH,server=on,wait=off"},
+    {D "-monitor stdio",
+     "-monitor: there is no human monitor; use -monitor none, and -qmp unix:PATH,server=on,wait=off"},
     {D "-parallel pty", "-parallel: there is no parallel port; use none"},
     {D "-vga tcx", "-vga: unknown adapter 'tcx'; use std, cirrus or none"},
     /* VNC */
@@ -541,9 +554,9 @@ static const struct {
     {D "-vnc :59636", "-vnc: bad display '59636' in ':59636'; it must be a number from 0 to 59635"},
     {D "-vnc :5,to=4", "-vnc: to=4 is below display 5; it is the last display to try"},
     {D "-vnc :0,to=99999", "-vnc: bad value to=99999; it must be a number from 0 to 59635"},
-    {D "-vnc :0,websocket=on",
-     "-vnc: unknown key 'websocket' in ':0,websocket=on'; known: vnc to password share ipv4 ipv6 lock-key-sync key-delay-ms lossy "
-     "non-adaptive reverse sasl power-control"},
+    {D "-vnc :0,websocket=on", "-vnc: unknown key 'websocket' in ':0,websocket=on'; known: vnc to password share ipv4 "
+                               "ipv6 lock-key-sync key-delay-ms lossy "
+                               "non-adaptive reverse sasl power-control"},
     {D "-vnc :0,reverse=on", "-vnc: bad value reverse=on; it must be off"},
     {D "-vnc :0 -vnc :1", "-vnc: given twice (':0' and ':1'); one server is supported"},
     {D "-vnc unix:", "-vnc: no path in 'unix:'"},
@@ -555,27 +568,36 @@ static const struct {
     {D "-chardev pty,id=a -chardev pty,id=a", "-chardev: id 'a' is used twice"},
     {D "-chardev pty,id=a,foo=1", "-chardev: unknown key 'foo' in 'pty,id=a,foo=1'; known: backend id"},
     {D "-chardev socket,id=a", "-chardev: socket 'a' needs exactly one of path=, host= with port=, and fd="},
-    {D "-chardev socket,id=a,path=/a,fd=1", "-chardev: socket 'a' needs exactly one of path=, host= with port=, and fd="},
+    {D "-chardev socket,id=a,path=/a,fd=1",
+     "-chardev: socket 'a' needs exactly one of path=, host= with port=, and fd="},
     {D "-chardev socket,id=a,host=b,fd=1", "-chardev: socket 'a' has host= without port="},
     {D "-chardev socket,id=a,fd=-1", "-chardev: bad value fd=-1; it must be a number from 0 to 2147483647"},
     {D "-chardev socket,id=a,path=", "-chardev: bad value path=; it must be a text that is not empty"},
     {D "-chardev socket,id=a,path", "-chardev: key 'path' needs a value (path=...)"},
     {D "-chardev socket,id=a,path=/p,server=maybe", "-chardev: bad value server=maybe; it must be on or off"},
-    {D "-chardev socket,id=a,path=/12345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567",
-     "-chardev: socket path '/123456789012345678901234567890123456789...' is 108 bytes long; the system's limit is 107"},
+    {D "-chardev "
+       "socket,id=a,path=/"
+       "12345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567",
+     "-chardev: socket path '/123456789012345678901234567890123456789...' is 108 bytes long; the system's limit is "
+     "107"},
     {D "-chardev file,id=a", "-chardev: path= is missing in 'file,id=a'"},
     {D "-mon mode=control", "-mon: chardev= is missing in 'mode=control'"},
     {D "-mon a", "-mon: there is no human monitor; add mode=control for QMP to 'a'"},
     {D "-mon a,mode=control", "-mon: chardev 'a' does not exist; add -chardev socket,id=a,path=..."},
     {D "-chardev pty,id=a -mon a,mode=control", "-mon: chardev 'a' is not a unix socket; QMP needs one"},
-    {D "-chardev socket,id=a,host=x,port=1,server,nowait -mon a,mode=control", "-mon: chardev 'a' is not a unix socket; QMP needs one"},
+    {D "-chardev socket,id=a,host=x,port=1,server,nowait -mon a,mode=control",
+     "-mon: chardev 'a' is not a unix socket; QMP needs one"},
     {D "-chardev socket,id=a,path=/a -mon a,mode=control", "-mon: chardev 'a' needs server=on,wait=off"},
     {D "-chardev socket,id=a,path=/a,server -mon a,mode=control", "-mon: chardev 'a' needs server=on,wait=off"},
-    {D "-chardev socket,id=a,path=/a,server,nowait -mon a,mode=control -mon a,mode=control", "-mon: chardev 'a' is used twice"},
-    {D "-qmp tcp:localhost:4444,server", "-qmp: 'tcp:localhost:4444,server' is not supported; use unix:PATH,server=on,wait=off"},
+    {D "-chardev socket,id=a,path=/a,server,nowait -mon a,mode=control -mon a,mode=control",
+     "-mon: chardev 'a' is used twice"},
+    {D "-qmp tcp:localhost:4444,server",
+     "-qmp: 'tcp:localhost:4444,server' is not supported; use unix:PATH,server=on,wait=off"},
     {D "-qmp unix:/q", "-mon: chardev 'compat_monitor0' needs server=on,wait=off"},
-    {D "-serial telnet::1", "-serial: 'telnet::1' is not supported; use pty, file:PATH, tcp:HOST:PORT, unix:PATH, stdio or null"},
-    {D "-serial file:", "-serial: 'file:' is not supported; use pty, file:PATH, tcp:HOST:PORT, unix:PATH, stdio or null"},
+    {D "-serial telnet::1",
+     "-serial: 'telnet::1' is not supported; use pty, file:PATH, tcp:HOST:PORT, unix:PATH, stdio or null"},
+    {D "-serial file:",
+     "-serial: 'file:' is not supported; use pty, file:PATH, tcp:HOST:PORT, unix:PATH, stdio or null"},
     {D "-serial null -serial null -serial null -serial null -serial null", "-serial: a PC has 4 serial ports"},
     {D "-serial chardev:x", "-serial: chardev 'x' does not exist; add -chardev ...,id=x"},
     {D "-device isa-serial", "-device: isa-serial: chardev= is missing"},
@@ -589,31 +611,40 @@ static const struct {
     {D "-device ide-cd,", "-device: empty key in 'ide-cd,'; a comma inside a value is written ,,"},
     {D "-device ide-cd,=1", "-device: empty key in 'ide-cd,=1'; a comma inside a value is written ,,"},
     {D "-device VGA,vgamem_mb=0", "-device: bad value vgamem_mb=0; it must be a number from 1 to 256"},
-    {D "-device VGA,vgamem_mb=12", "-device: VGA: bad value vgamem_mb=12; it must be a power of two (videoram= in the guest's config)"},
-    {D "-device cirrus-vga,vgamem_mb=32",
-     "-device: cirrus-vga: bad value vgamem_mb=32; a Cirrus adapter has 4, 8 or 16 MiB (videoram= in the guest's config)"},
+    {D "-device VGA,vgamem_mb=12",
+     "-device: VGA: bad value vgamem_mb=12; it must be a power of two (videoram= in the guest's config)"},
+    {D "-device cirrus-vga,vgamem_mb=32", "-device: cirrus-vga: bad value vgamem_mb=32; a Cirrus adapter has 4, 8 or "
+                                          "16 MiB (videoram= in the guest's config)"},
     {D "-device VGA -device cirrus-vga", "-device: cirrus-vga: there already is a graphics adapter (VGA)"},
-    {D "-device VGA,addr=20", "-device: VGA: bad addr '20'; it must be SLOT or SLOT.FUNCTION in hexadecimal, 0 to 1f and 0 to 7"},
-    {D "-device VGA,addr=2.8", "-device: VGA: bad addr '2.8'; it must be SLOT or SLOT.FUNCTION in hexadecimal, 0 to 1f and 0 to 7"},
-    {D "-device VGA,addr=-1", "-device: VGA: bad addr '-1'; it must be SLOT or SLOT.FUNCTION in hexadecimal, 0 to 1f and 0 to 7"},
+    {D "-device VGA,addr=20",
+     "-device: VGA: bad addr '20'; it must be SLOT or SLOT.FUNCTION in hexadecimal, 0 to 1f and 0 to 7"},
+    {D "-device VGA,addr=2.8",
+     "-device: VGA: bad addr '2.8'; it must be SLOT or SLOT.FUNCTION in hexadecimal, 0 to 1f and 0 to 7"},
+    {D "-device VGA,addr=-1",
+     "-device: VGA: bad addr '-1'; it must be SLOT or SLOT.FUNCTION in hexadecimal, 0 to 1f and 0 to 7"},
     {D "-device VGA,addr=1", "-device: VGA: PCI address 01.0 is taken"},
     {D "-device VGA,addr=1.3", "-device: VGA: PCI address 01.3 is taken"},
     {D "-device VGA,addr=5 -device e1000,addr=5", "-device: e1000: PCI address 05.0 is taken"},
-    {D "-device xen-platform -machine xenfv", "-device: xen-platform: the machine already has one; use -machine pc to place it yourself"},
+    {D "-device xen-platform -machine xenfv",
+     "-device: xen-platform: the machine already has one; use -machine pc to place it yourself"},
     {D "-device xen-pvdevice", "-device: xen-pvdevice: device-id= is missing"},
     {D "-device ahci -device ahci", "-device: ahci: one such controller is supported"},
     {D "-usbdevice host:1.2", "-usbdevice: unknown device 'host:1.2'; use tablet, mouse or keyboard"},
     {D "-soundhw beep", "-soundhw: unknown sound card 'beep'; use hda, ac97, es1370, sb16, adlib, gus or cs4231a"},
     /* drives */
     {D "-drive file=/a,foo=1",
-     "-drive: unknown key 'foo' in 'file=/a,foo=1'; known: file if id index bus unit media format readonly read-only cache "
+     "-drive: unknown key 'foo' in 'file=/a,foo=1'; known: file if id index bus unit media format readonly read-only "
+     "cache "
      "auto-read-only aio discard detect-zeroes snapshot copy-on-read werror rerror file.locking"},
-    {D "-drive file=/a,b.img", "-drive: unknown key 'b.img' in 'file=/a,b.img' (a comma inside a value is written ,,); known: file if id index "
-                               "bus unit media format readonly read-only cache auto-read-only aio discard detect-zeroes snapshot copy-on-read werror rerror file.locking"},
+    {D "-drive file=/a,b.img",
+     "-drive: unknown key 'b.img' in 'file=/a,b.img' (a comma inside a value is written ,,); known: file if id index "
+     "bus unit media format readonly read-only cache auto-read-only aio discard detect-zeroes snapshot copy-on-read "
+     "werror rerror file.locking"},
     {D "-drive file=/a,if=usb", "-drive: bad value if=usb; it must be none|ide|scsi|floppy|virtio|sd|pflash|mtd|xen"},
     {D "-drive file=/a,index=4", "-drive: index 4 of '/a' is not an IDE place; use 0 to 3"},
     {D "-drive file=/a,index=99", "-drive: bad value index=99; it must be a number from 0 to 15"},
-    {D "-drive file=/a,index=1,bus=0", "-drive: index= together with bus= or unit= in 'file=/a,index=1,bus=0'; use one of them"},
+    {D "-drive file=/a,index=1,bus=0",
+     "-drive: index= together with bus= or unit= in 'file=/a,index=1,bus=0'; use one of them"},
     {D "-drive file=/a,bus=2", "-drive: '/a' is on ide.2 unit 0; there are ide.0 and ide.1 with units 0 and 1"},
     {D "-drive file=/a,snapshot=on", "-drive: bad value snapshot=on; it must be off"},
     {D "-drive if=ide,index=0", "-drive: disk 'ide0-hd0' has no file=; only a CD drive can be empty"},
@@ -624,18 +655,23 @@ static const struct {
     {D "-cdrom ~", "-cdrom: the file name is empty"},
     {D "-hda /a -hdb /b -hdc /c -hdd /d -drive file=/e", "-drive: no free IDE place for '/e'; there are four"},
     {D "-drive if=none,id=a,file=/a -drive if=none,id=a,file=/b", "-drive: id 'a' is used twice"},
-    {D "-drive if=none,id=a,file=/a", "-drive: drive 'a' has if=none and no -device uses it; add -device ide-hd,drive=a"},
+    {D "-drive if=none,id=a,file=/a",
+     "-drive: drive 'a' has if=none and no -device uses it; add -device ide-hd,drive=a"},
     {D "-device ide-hd,drive=x", "-device: ide-hd: drive 'x' does not exist; add -drive if=none,id=x,..."},
     {D "-device ide-hd", "-device: disk 'ide0-hd0' has no file=; only a CD drive can be empty"},
-    {D "-drive id=a,file=/a -device ide-hd,drive=a", "-device: drive 'a' has if=ide; a drive for -device ide-hd needs if=none"},
-    {D "-drive if=none,id=a,file=/a -device ide-hd,drive=a -device ide-hd,drive=a", "-device: drive 'a' is used by two devices"},
-    {D "-device ide-cd,id=x,bus=ide.2,unit=0", "-device: 'x' is on ide.2 unit 0; there are ide.0 and ide.1 with units 0 and 1"},
+    {D "-drive id=a,file=/a -device ide-hd,drive=a",
+     "-device: drive 'a' has if=ide; a drive for -device ide-hd needs if=none"},
+    {D "-drive if=none,id=a,file=/a -device ide-hd,drive=a -device ide-hd,drive=a",
+     "-device: drive 'a' is used by two devices"},
+    {D "-device ide-cd,id=x,bus=ide.2,unit=0",
+     "-device: 'x' is on ide.2 unit 0; there are ide.0 and ide.1 with units 0 and 1"},
     {D "-device ide-cd,bus=sata.0", "-device: ide-cd: bus 'sata.0' does not exist; use ide.0 or ide.1"},
     {D "-device ide-cd,unit=2", "-device: bad value unit=2; it must be a number from 0 to 1"},
     {D "-device ahci,id=ahci0 -device ide-cd,id=x,bus=ahci0.0,unit=1", "-device: 'x': a SATA port has unit 0 only"},
     {D "-drive if=none,id=a,file=/a -device ide-hd,drive=a,serial=123456789012345678901",
      "-device: serial '123456789012345678901' of 'a' is longer than 20 characters"},
-    {D "-drive if=none,id=a,file=/a -device scsi-hd,drive=a,scsi-id=1", "-device: scsi-hd needs a SCSI controller; add -device lsi53c895a before it"},
+    {D "-drive if=none,id=a,file=/a -device scsi-hd,drive=a,scsi-id=1",
+     "-device: scsi-hd needs a SCSI controller; add -device lsi53c895a before it"},
     /* network */
     {D "-net user", "-net: 'user' is not supported; use none, nic or tap"},
     {D "-netdev user,id=a", "-netdev: type 'user' is not supported; use tap"},
@@ -644,14 +680,18 @@ static const struct {
     {D "-netdev tap,id=a,ifname=b,fd=3", "-netdev: ifname= together with fd=; use one of them"},
     {D "-netdev tap,id=a,ifname=a/b", "-netdev: 'a/b' is not an interface name"},
     {D "-netdev tap,id=a,ifname=vif%d", "-netdev: 'vif%d' is not an interface name"},
-    {D "-netdev tap,id=a,ifname=abcdefghijklmnop", "-netdev: interface name 'abcdefghijklmnop' is longer than 15 characters"},
+    {D "-netdev tap,id=a,ifname=abcdefghijklmnop",
+     "-netdev: interface name 'abcdefghijklmnop' is longer than 15 characters"},
     {D "-netdev tap,id=a,ifname=b,script=/etc/up", "-netdev: bad value script=/etc/up; it must be no"},
     {D "-netdev tap,id=a,ifname=b", "-netdev: 'a' is not used by a NIC; add -device MODEL,netdev=a"},
     {D "-netdev tap,id=a,ifname=b -netdev tap,id=a,ifname=c", "-netdev: id 'a' is used twice"},
     {D "-device e1000,netdev=a", "-device: e1000: netdev 'a' does not exist; add -netdev tap,id=a,ifname=..."},
-    {D "-device e1000,netdev=a -device e1000,netdev=a -netdev tap,id=a,ifname=b", "-device: netdev 'a' is used by two NICs"},
-    {D "-device e1000,mac=00:11:22:33:44", "-device: bad MAC address '00:11:22:33:44'; it must be like 00:16:3e:12:34:56"},
-    {D "-device e1000,mac=00:11:22:33:44:5g", "-device: bad MAC address '00:11:22:33:44:5g'; it must be like 00:16:3e:12:34:56"},
+    {D "-device e1000,netdev=a -device e1000,netdev=a -netdev tap,id=a,ifname=b",
+     "-device: netdev 'a' is used by two NICs"},
+    {D "-device e1000,mac=00:11:22:33:44",
+     "-device: bad MAC address '00:11:22:33:44'; it must be like 00:16:3e:12:34:56"},
+    {D "-device e1000,mac=00:11:22:33:44:5g",
+     "-device: bad MAC address '00:11:22:33:44:5g'; it must be like 00:16:3e:12:34:56"},
     {D "-net nic,model=foo", "-net: unknown NIC model 'foo'"},
     {D "-net none -device e1000", "-net: none together with a NIC (e1000); drop one of them"},
 };
@@ -671,28 +711,35 @@ static void test_bad_lines(void **state)
 static const struct {
     const char *line, *message;
 } unsupported_lines[] = {
-    {D "-device rtl8139", "-device: NIC model rtl8139 is not supported yet; use type=vif in vif= (PV network only) or no vif="},
+    {D "-device rtl8139",
+     "-device: NIC model rtl8139 is not supported yet; use type=vif in vif= (PV network only) or no vif="},
     {D "-usb", "-usb: not supported yet; take usb= and usbdevice= out of the guest's config"},
-    {D "-usbdevice tablet",
-     "-device: USB device usb-tablet is not supported yet; take usb=, usbdevice= and usbversion= out of the guest's config"},
+    {D "-usbdevice tablet", "-device: USB device usb-tablet is not supported yet; take usb=, usbdevice= and "
+                            "usbversion= out of the guest's config"},
     {D "-device ahci,id=ahci0", "-device: ahci is not supported yet; take hdtype= out of the guest's config"},
     {D "-device lsi53c895a", "-device: lsi53c895a is not supported yet; use hda or xvda instead of sda in disk="},
     {D "-fda /f", "-drive: the bus of 'drive0-hd0' is not supported yet; use if=ide"},
-    {D "-drive file=/a,format=qcow2", "-drive: format=qcow2 is not supported yet; convert the image with qemu-img convert -O raw"},
-    {D "-drive file=/a,cache=writethrough", "-drive: the cache mode of 'ide0-hd0' is not supported yet; use cache=writeback"},
+    {D "-drive file=/a,format=qcow2",
+     "-drive: format=qcow2 is not supported yet; convert the image with qemu-img convert -O raw"},
+    {D "-drive file=/a,cache=writethrough",
+     "-drive: the cache mode of 'ide0-hd0' is not supported yet; use cache=writeback"},
     {D "-device qxl-vga", "-device: graphics adapter qxl-vga is not supported; use vga=\"stdvga\" or vga=\"cirrus\""},
     {D "-vga virtio", "-device: graphics adapter virtio is not supported; use vga=\"stdvga\" or vga=\"cirrus\""},
     {D "-display sdl", "-display: sdl is not supported yet; use vnc=1 instead of sdl=1 in the guest's config"},
     {D "-spice port=1", "-spice: not supported; use vnc=1 instead of spice=1 in the guest's config"},
     {D "-k de", "-k: layout de is not supported yet; use keymap=\"en-us\" or none"},
     {D "-device ac97", "-device: sound card ac97 is not supported yet; take soundhw= out of the guest's config"},
-    {D "-device xen-pvdevice,device-id=0xc000", "-device: xen-pvdevice is not supported yet; take vendor_device= out of the guest's config"},
+    {D "-device xen-pvdevice,device-id=0xc000",
+     "-device: xen-pvdevice is not supported yet; take vendor_device= out of the guest's config"},
     {D "-kernel /k", "-kernel: direct boot of /k is not supported yet; boot from a disk or CD"},
     {D "-incoming fd:3", "-incoming: restoring a guest is not supported yet; start it afresh"},
     {D "-chroot /x", "-chroot: not supported yet; take dm_restrict= and device_model_user= out of the guest's config"},
-    {D "-machine xenfv,igd-passthru=on", "-machine: igd-passthru is not supported; take gfx_passthru= out of the guest's config"},
-    {D "-chardev pty,id=libxl-channel0", "-chardev: nothing uses 'libxl-channel0'; channel= in the guest's config is not supported yet"},
-    {D "-chardev pty,id=a\x13", "-chardev: nothing uses 'a?'; channel= in the guest's config is not supported yet"}, /* found by fuzzing */
+    {D "-machine xenfv,igd-passthru=on",
+     "-machine: igd-passthru is not supported; take gfx_passthru= out of the guest's config"},
+    {D "-chardev pty,id=libxl-channel0",
+     "-chardev: nothing uses 'libxl-channel0'; channel= in the guest's config is not supported yet"},
+    {D "-chardev pty,id=a\x13",
+     "-chardev: nothing uses 'a?'; channel= in the guest's config is not supported yet"}, /* found by fuzzing */
     {D "-device virtio-serial", "-device: virtio-serial is not supported; take it out of the guest's config"},
 };
 
@@ -714,7 +761,8 @@ static void test_help_and_version(void **state)
     assert_int_equal(parse("--help -nonsense"), OPTIONS_HELP);
     assert_int_equal(parse("-version"), OPTIONS_VERSION);
     assert_int_equal(parse("--version"), OPTIONS_VERSION);
-    assert_null(strstr(options_help_text(), "Options specific to the Xen version:")); /* libvirt would take us for another */
+    assert_null(
+        strstr(options_help_text(), "Options specific to the Xen version:")); /* libvirt would take us for another */
     assert_non_null(strstr(options_help_text(), "-xen-domid"));
     assert_non_null(strstr(options_help_text(), "-L DIR"));
     assert_ptr_equal(options_help_text(), options_help_text());
@@ -796,9 +844,12 @@ static void test_numbers(void **state)
         bool good;
         uint64_t value;
     } uints[] = {
-        {"0", true, 0},   {"18446744073709551615", true, UINT64_MAX}, {"0x1F", true, 31}, {"010", true, 10},
-        {"", false, 0},   {"18446744073709551616", false, 0},         {"0x", false, 0},   {" 1", false, 0},
-        {"+1", false, 0}, {"-1", false, 0},                           {"1 ", false, 0},   {"1e3", false, 0},
+        {"0", true, 0},     {"18446744073709551615", true, UINT64_MAX},
+        {"0x1F", true, 31}, {"010", true, 10},
+        {"", false, 0},     {"18446744073709551616", false, 0},
+        {"0x", false, 0},   {" 1", false, 0},
+        {"+1", false, 0},   {"-1", false, 0},
+        {"1 ", false, 0},   {"1e3", false, 0},
     };
     uint64_t value;
     bool flag;
@@ -831,12 +882,18 @@ static void test_numbers(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_observed_line, teardown), cmocka_unit_test_teardown(test_libxl_rows, teardown),
-        cmocka_unit_test_teardown(test_libxl_disks, teardown),   cmocka_unit_test_teardown(test_libxl_nics, teardown),
-        cmocka_unit_test_teardown(test_pci_slots, teardown),     cmocka_unit_test_teardown(test_spellings, teardown),
-        cmocka_unit_test_teardown(test_vnc_forms, teardown),     cmocka_unit_test_teardown(test_bad_lines, teardown),
-        cmocka_unit_test_teardown(test_unsupported, teardown),   cmocka_unit_test_teardown(test_help_and_version, teardown),
-        cmocka_unit_test_teardown(test_message_bounds, teardown), cmocka_unit_test_teardown(test_bounds, teardown),
+        cmocka_unit_test_teardown(test_observed_line, teardown),
+        cmocka_unit_test_teardown(test_libxl_rows, teardown),
+        cmocka_unit_test_teardown(test_libxl_disks, teardown),
+        cmocka_unit_test_teardown(test_libxl_nics, teardown),
+        cmocka_unit_test_teardown(test_pci_slots, teardown),
+        cmocka_unit_test_teardown(test_spellings, teardown),
+        cmocka_unit_test_teardown(test_vnc_forms, teardown),
+        cmocka_unit_test_teardown(test_bad_lines, teardown),
+        cmocka_unit_test_teardown(test_unsupported, teardown),
+        cmocka_unit_test_teardown(test_help_and_version, teardown),
+        cmocka_unit_test_teardown(test_message_bounds, teardown),
+        cmocka_unit_test_teardown(test_bounds, teardown),
         cmocka_unit_test_teardown(test_numbers, teardown),
     };
 

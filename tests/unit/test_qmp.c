@@ -90,7 +90,11 @@ static int env_vnc_set_password(void *opaque, const char *password, char *err, s
 static bool env_chardev(void *opaque, unsigned i, struct qmp_chardev *out)
 {
     (void)opaque;
-    *out = i == 0 ? (struct qmp_chardev){"serial0", "pty:/dev/pts/7", true} : (struct qmp_chardev){"serial1", "file:/a\xff""b", true};
+    *out = i == 0 ? (struct qmp_chardev){"serial0", "pty:/dev/pts/7", true}
+                  : (struct qmp_chardev){"serial1",
+                                         "file:/a\xff"
+                                         "b",
+                                         true};
     return i < 2;
 }
 
@@ -112,7 +116,8 @@ static bool env_block(void *opaque, unsigned i, struct qmp_block *out)
     return i < 2;
 }
 
-static int custom(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result, struct qmp_error *e)
+static int custom(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
+                  struct qmp_error *e)
 {
     struct fixture *f = opaque;
 
@@ -269,9 +274,10 @@ static void test_greeting_and_negotiation(void **state)
                         "'qmp_capabilities'\"},\"id\":1}\r\n");
     assert_string_equal(ask(f, fd, "{\"execute\":\"qmp_capabilities\",\"id\":2020372737}\r\n"),
                         "{\"return\":{},\"id\":2020372737}\r\n");
-    assert_string_equal(ask(f, fd, "{\"execute\":\"qmp_capabilities\"}\r\n"),
-                        "{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"Capabilities negotiation is already complete, "
-                        "command ignored\"}}\r\n");
+    assert_string_equal(
+        ask(f, fd, "{\"execute\":\"qmp_capabilities\"}\r\n"),
+        "{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"Capabilities negotiation is already complete, "
+        "command ignored\"}}\r\n");
     close(fd);
 }
 
@@ -279,18 +285,24 @@ static void test_greeting_and_negotiation(void **state)
 static const struct {
     const char *request, *reply;
 } exchanges[] = {
-    {"{\"execute\":\"query-status\"}", "{\"return\":{\"status\":\"prelaunch\",\"singlestep\":false,\"running\":false}}"},
+    {"{\"execute\":\"query-status\"}",
+     "{\"return\":{\"status\":\"prelaunch\",\"singlestep\":false,\"running\":false}}"},
     {"{\"execute\":\"query-name\"}", "{\"return\":{\"name\":\"guest, one\"}}"},
-    {"{\"execute\":\"query-vnc\",\"id\":3}",
-     "{\"return\":{\"enabled\":true,\"host\":\"127.0.0.1\",\"service\":\"5903\",\"family\":\"ipv4\",\"auth\":\"vnc\"},\"id\":3}"},
+    {"{\"execute\":\"query-vnc\",\"id\":3}", "{\"return\":{\"enabled\":true,\"host\":\"127.0.0.1\",\"service\":"
+                                             "\"5903\",\"family\":\"ipv4\",\"auth\":\"vnc\"},\"id\":3}"},
     {"{\"execute\":\"query-blockstats\"}",
-     "{\"return\":[{\"device\":\"ide-768\",\"qdev\":\"ide-768\",\"stats\":{\"rd_bytes\":1024,\"wr_bytes\":2048,\"rd_operations\":3,"
-     "\"wr_operations\":4,\"flush_operations\":0}},{\"device\":\"ide-5632\",\"qdev\":\"ide-5632\",\"stats\":{\"rd_bytes\":0,"
+     "{\"return\":[{\"device\":\"ide-768\",\"qdev\":\"ide-768\",\"stats\":{\"rd_bytes\":1024,\"wr_bytes\":2048,\"rd_"
+     "operations\":3,"
+     "\"wr_operations\":4,\"flush_operations\":0}},{\"device\":\"ide-5632\",\"qdev\":\"ide-5632\",\"stats\":{\"rd_"
+     "bytes\":0,"
      "\"wr_bytes\":0,\"rd_operations\":0,\"wr_operations\":0,\"flush_operations\":0}}]}"},
     {"{\"execute\":\"query-block\"}",
-     "{\"return\":[{\"device\":\"ide-768\",\"qdev\":\"ide-768\",\"type\":\"unknown\",\"removable\":false,\"locked\":false,\"inserted\":{"
-     "\"file\":\"/images/disk.img\",\"drv\":\"raw\",\"ro\":false,\"encrypted\":false,\"image\":{\"filename\":\"/images/disk.img\","
-     "\"format\":\"raw\",\"virtual-size\":1048576}}},{\"device\":\"ide-5632\",\"qdev\":\"ide-5632\",\"type\":\"unknown\",\"removable\":"
+     "{\"return\":[{\"device\":\"ide-768\",\"qdev\":\"ide-768\",\"type\":\"unknown\",\"removable\":false,\"locked\":"
+     "false,\"inserted\":{"
+     "\"file\":\"/images/disk.img\",\"drv\":\"raw\",\"ro\":false,\"encrypted\":false,\"image\":{\"filename\":\"/images/"
+     "disk.img\","
+     "\"format\":\"raw\",\"virtual-size\":1048576}}},{\"device\":\"ide-5632\",\"qdev\":\"ide-5632\",\"type\":"
+     "\"unknown\",\"removable\":"
      "true,\"locked\":false,\"tray_open\":false}]}"},
     {"{\"execute\":\"query-fdsets\"}", "{\"return\":[]}"},
     /* Ids of any kind come back as they are. */
@@ -433,8 +445,9 @@ static void test_passwords(void **state)
     assert_string_equal(ask(f, fd, "{\"execute\":\"change-vnc-password\",\"arguments\":{\"password\":\"s3cret\"}}"),
                         "{\"return\":{}}\r\n");
     assert_string_equal(f->password, "s3cret");
-    assert_string_equal(ask(f, fd, "{\"execute\":\"set_password\",\"arguments\":{\"protocol\":\"vnc\",\"password\":\"two\"}}"),
-                        "{\"return\":{}}\r\n");
+    assert_string_equal(
+        ask(f, fd, "{\"execute\":\"set_password\",\"arguments\":{\"protocol\":\"vnc\",\"password\":\"two\"}}"),
+        "{\"return\":{}}\r\n");
     assert_string_equal(f->password, "two");
     f->password_refused = true;
     assert_string_equal(ask(f, fd, "{\"execute\":\"change-vnc-password\",\"arguments\":{\"password\":\"x\"}}"),
@@ -449,10 +462,12 @@ static void test_passwords(void **state)
 static void test_fragments(void **state)
 {
     struct fixture *f = *state;
-    static const char requests[] = "{\"execute\":\"qmp_capabilities\"}{\"execute\":\"query-name\",\"id\":\"\xc3\xa4\xe2\x82\xac\"}\r\n\r\n"
-                                   "  {\"execute\":\"query-fdsets\"}\xff{\"execute\":\"query-name\"}";
-    static const char replies[] = "{\"return\":{}}\r\n{\"return\":{\"name\":\"guest, one\"},\"id\":\"\xc3\xa4\xe2\x82\xac\"}\r\n"
-                                  "{\"return\":[]}\r\n{\"return\":{\"name\":\"guest, one\"}}\r\n";
+    static const char requests[] =
+        "{\"execute\":\"qmp_capabilities\"}{\"execute\":\"query-name\",\"id\":\"\xc3\xa4\xe2\x82\xac\"}\r\n\r\n"
+        "  {\"execute\":\"query-fdsets\"}\xff{\"execute\":\"query-name\"}";
+    static const char replies[] =
+        "{\"return\":{}}\r\n{\"return\":{\"name\":\"guest, one\"},\"id\":\"\xc3\xa4\xe2\x82\xac\"}\r\n"
+        "{\"return\":[]}\r\n{\"return\":{\"name\":\"guest, one\"}}\r\n";
 
     for (size_t piece = 1; piece < sizeof(requests); piece++) {
         int fd = dial(f, f->path);
@@ -476,9 +491,19 @@ static void test_fragments(void **state)
 static void test_garbage(void **state)
 {
     static const char *const garbage[] = {
-        "hello {\"execute\":\"quit\"}\n", "{\"execute\":\"query-name\",,}\n", "}\n", "{'execute':'quit'}\n", "{\"a\":nope,\"b\":{\"execute\":\"quit\"}}\n",
-        "{\"execute\":\"\x01\"}\n",       "{\"id\":\"\xc3(\"}\n",             ",\n", "{\"a\" \"b\"}\n",      "{\"id\":\"\xed\xa0\x80\"}\n",
-        "{\"id\":\"\xf5\x80\x80\x80\"}\n", "/* c */ {}\n",                     "[1 2]\n",
+        "hello {\"execute\":\"quit\"}\n",
+        "{\"execute\":\"query-name\",,}\n",
+        "}\n",
+        "{'execute':'quit'}\n",
+        "{\"a\":nope,\"b\":{\"execute\":\"quit\"}}\n",
+        "{\"execute\":\"\x01\"}\n",
+        "{\"id\":\"\xc3(\"}\n",
+        ",\n",
+        "{\"a\" \"b\"}\n",
+        "{\"id\":\"\xed\xa0\x80\"}\n",
+        "{\"id\":\"\xf5\x80\x80\x80\"}\n",
+        "/* c */ {}\n",
+        "[1 2]\n",
     };
     struct fixture *f = *state;
     int fd = open_session(f);
@@ -526,7 +551,8 @@ static void test_limits(void **state)
     memset(spaces, 'x', sizeof(spaces));
     ask(f, fd, "{\"id\":\"");
     pour(f, fd, spaces, sizeof(spaces), 257);
-    assert_string_equal(hear(f, fd), "{\"error\":{\"class\":\"GenericError\",\"desc\":\"the request is larger than 1 MiB\"}}\r\n");
+    assert_string_equal(hear(f, fd),
+                        "{\"error\":{\"class\":\"GenericError\",\"desc\":\"the request is larger than 1 MiB\"}}\r\n");
     assert_true(closed(f, fd));
     close(fd);
 
@@ -541,8 +567,9 @@ static void test_limits(void **state)
         assert_non_null(strstr(ask(f, fd, deep), "lacks member 'execute'"));
         memset(deep + 6, '[', 80);
         deep[86] = '\0';
-        assert_string_equal(ask(f, fd, deep),
-                            "{\"error\":{\"class\":\"GenericError\",\"desc\":\"the request is nested deeper than 64 levels\"}}\r\n");
+        assert_string_equal(
+            ask(f, fd, deep),
+            "{\"error\":{\"class\":\"GenericError\",\"desc\":\"the request is nested deeper than 64 levels\"}}\r\n");
     }
     assert_true(closed(f, fd));
     close(fd);
@@ -554,7 +581,8 @@ static void test_limits(void **state)
     }
     ask(f, fd, "{\"id\":[");
     pour(f, fd, spaces, sizeof(spaces) / 3 * 3, 30);
-    assert_string_equal(hear(f, fd), "{\"error\":{\"class\":\"GenericError\",\"desc\":\"the request has too many values\"}}\r\n");
+    assert_string_equal(hear(f, fd),
+                        "{\"error\":{\"class\":\"GenericError\",\"desc\":\"the request has too many values\"}}\r\n");
     assert_true(closed(f, fd));
     close(fd);
 }
@@ -701,10 +729,12 @@ static void test_fd_sets(void **state)
     assert_int_equal(qmp_fdset_dup(f->q, "/etc/passwd", O_RDONLY), -EINVAL);
     assert_int_equal(qmp_fdset_dup(f->q, "/dev/fdset/99999999999999999999", O_RDONLY), -EINVAL);
 
-    assert_string_equal(ask(f, sock, "{\"execute\":\"remove-fd\",\"arguments\":{\"fdset-id\":1}}"), "{\"return\":{}}\r\n");
+    assert_string_equal(ask(f, sock, "{\"execute\":\"remove-fd\",\"arguments\":{\"fdset-id\":1}}"),
+                        "{\"return\":{}}\r\n");
     assert_int_equal(qmp_fdset_dup(f->q, "/dev/fdset/1", O_WRONLY), -ENOENT);
 
-    /* Everything goes with the last client: sets, and descriptors that nothing took; more than the server keeps are closed at once. */
+    /* Everything goes with the last client: sets, and descriptors that nothing took; more than the server keeps are
+     * closed at once. */
     for (int i = 0; i < 40; i++) {
         send_fd(sock, " ", 1, rd);
         turn(f);

@@ -121,7 +121,8 @@ static const struct {
     {2, 4, false, "it is shorter than its header says"},
     {2, 255, false, "it is shorter than its header says"},
     {0x18, PCIR + 1, true, "it has no PCI data structure"},
-    {0x19, 0x05, true, "it has no PCI data structure"}, /* 24 bytes from there would just fit, the signature is not there */
+    {0x19, 0x05, true,
+     "it has no PCI data structure"}, /* 24 bytes from there would just fit, the signature is not there */
     {0x19, 0xff, true, "it has no PCI data structure"},
     {PCIR + 3, 'S', true, "it has no PCI data structure"},
     {PCIR + 4, 0x35, true, "it is for another PCI device"},
@@ -146,7 +147,8 @@ static void test_wrong(void **state)
         }
         store("b.bin", image, sizeof(image));
         assert_int_equal(rom_load(dir, "b.bin", VENDOR, DEVICE, &rom, err, sizeof(err)), -EINVAL);
-        snprintf(expected, sizeof(expected), "%s/b.bin: not usable as the ROM of 1234:1111: %s; reinstall the package seabios", dir,
+        snprintf(expected, sizeof(expected),
+                 "%s/b.bin: not usable as the ROM of 1234:1111: %s; reinstall the package seabios", dir,
                  wrongs[i].reason);
         assert_string_equal(err, expected);
         assert_null(rom.data);
@@ -163,7 +165,8 @@ static void test_files(void **state)
     (void)state;
     make_image(image);
     assert_int_equal(rom_load(dir, "no-such-rom.bin", VENDOR, DEVICE, &rom, err, sizeof(err)), -ENOENT);
-    assert_string_equal(err, "no-such-rom.bin: not found; install the package seabios, or set HVM_DM_FIRMWARE_DIR to where it is");
+    assert_string_equal(
+        err, "no-such-rom.bin: not found; install the package seabios, or set HVM_DM_FIRMWARE_DIR to where it is");
     store("c.bin", image, 511);
     assert_int_equal(rom_load(dir, "c.bin", VENDOR, DEVICE, &rom, err, sizeof(err)), -EINVAL);
     assert_non_null(strstr(err, "/c.bin: not an option ROM image"));
