@@ -18,6 +18,9 @@ HARDEN  := -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
 ALL_CFLAGS = -std=c11 $(WARN) $(CPPFLAGS) $(HARDEN) $(CFLAGS) $(PKG_CFLAGS) -pthread
 LDFLAGS += -pie -Wl,-z,relro,-z,now,--as-needed -pthread
 
+# V=1 shows the commands.
+Q = $(if $(V),,@echo "  $@";)
+
 # Asked only when something is compiled: `make help` must work on a bare machine.
 PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PKGS)))$(PKG_CFLAGS)
 PKG_LIBS   = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
@@ -61,27 +64,27 @@ setup:
 	@./setup.sh
 
 $(B)/hvm-dm: $(DM_OBJ) $(LIB_OBJ)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(B)/tests/unit/test_%: $(B)/tests/unit/test_%.o $(UNIT_SUP:%.c=$(B)/%.o) $(LIB_OBJ)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
 
 # The same tests under ASan and UBSan share the fuzzers' objects.
 $(B)/fuzz/%.o: %.c
 	@mkdir -p $(@D)
-	$(CLANG) -std=c11 $(WARN) $(CPPFLAGS) $(PKG_CFLAGS) -pthread $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
+	$(Q)$(CLANG) -std=c11 $(WARN) $(CPPFLAGS) $(PKG_CFLAGS) -pthread $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
 
 $(B)/tests/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.o $(FUZZ_LIB_OBJ)
 	@mkdir -p $(@D)
-	$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer -pthread -o $@ $^ $(PKG_LIBS)
+	$(Q)$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer -pthread -o $@ $^ $(PKG_LIBS)
 
 $(B)/san/test_%: $(B)/fuzz/tests/unit/test_%.o $(UNIT_SUP:%.c=$(B)/fuzz/%.o) $(LIB_SRC:%.c=$(B)/fuzz/%.o)
 	@mkdir -p $(@D)
-	$(CLANG) $(FUZZ_FLAGS) -pthread -o $@ $^ $(PKG_LIBS) -lcmocka
+	$(Q)$(CLANG) $(FUZZ_FLAGS) -pthread -o $@ $^ $(PKG_LIBS) -lcmocka
 
 -include tests/fakexen/fakexen.mk
 
