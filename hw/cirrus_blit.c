@@ -140,8 +140,8 @@ static void expand_row(const struct cirrus_blit *b, struct made_row *row, const 
     uint32_t depth = cirrus_blit_depth(b);
     uint32_t pixels = (b->width + depth - 1) / depth;
     bool transparent = (b->mode & CIRRUS_BLT_TRANSPARENT) != 0;
-    uint8_t invert = b->ext & CIRRUS_EXT_INVERT ? 0xff : 0;
-    uint32_t fg = transparent && invert ? b->bg : b->fg;
+    uint8_t invert = transparent && (b->ext & CIRRUS_EXT_INVERT) ? 0xff : 0; /* draws where the bits are 0 */
+    uint32_t fg = invert ? b->bg : b->fg;
 
     for (uint32_t x = x0; x < pixels; x++) {
         bool set = ((bits[repeat ? 0 : x >> 3] ^ invert) >> (7 - (x & 7)) & 1) != 0;

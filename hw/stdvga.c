@@ -112,7 +112,7 @@ static void dispi_fix(struct stdvga *s)
     d[DISPI_XRES] = (uint16_t)x;
     d[DISPI_YRES] = (uint16_t)min32(min32(d[DISPI_YRES] != 0 ? d[DISPI_YRES] : 1, DISPI_MAX_YRES), lines);
     d[DISPI_VIRT_WIDTH] = (uint16_t)virt;
-    d[DISPI_VIRT_HEIGHT] = (uint16_t)min32(lines, UINT16_MAX);
+    d[DISPI_VIRT_HEIGHT] = (uint16_t)lines; /* wraps in small modes, as on the peer */
     d[DISPI_X_OFFSET] = (uint16_t)min32(d[DISPI_X_OFFSET], DISPI_MAX_XRES);
     d[DISPI_Y_OFFSET] = (uint16_t)min32(d[DISPI_Y_OFFSET], DISPI_MAX_YRES);
     if ((uint64_t)dispi_start(s) + s->r.pitch * d[DISPI_YRES] > vram) {
