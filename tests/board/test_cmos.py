@@ -43,7 +43,8 @@ def test_memory_above_4g(m, out):
     dump(m, out)
 
 
-@compare()
+@compare([(r"cmos\[(32|37)\]", lambda a, b: b in (0x32 ^ 0xa5, 0x37 ^ 0xa5),
+           "the peer has a clock of its own behind the century; ours is Xen's, which leaves these bytes to us")])
 def test_write_back(m, out):
     """Every byte of the second part holds what was written, NMI bit and wide accesses included."""
     lines = []

@@ -53,7 +53,8 @@ def test_config_no_platform(m, out):
     config_space(m, out)
 
 
-@compare()
+@compare([(r"..\..\[fc\+[123]\] in[wl]", lambda a, b: b & ~a in (0xff00, 0xff000000, 0xffff0000, 0xffffff00) and b & a == a,
+           "past the end of the space nobody answers: ones")])
 def test_widths(m, out):
     """Bytes, words and accesses that cross the dword or the end of the space."""
     for dev, fn in ((0, 0), (1, 0), (1, 1), (3, 0)):
@@ -73,7 +74,8 @@ def test_widths(m, out):
         out("1.0[60] after outw +%d" % off, m.pci_read(1, 0, 0x60))
 
 
-@compare()
+@compare([(r"in[bw] cf8\+[023]|port cfb", lambda a, b: b in (0xff, 0xffff),
+           "82441FX: the latch takes dwords only, narrower accesses are nobody's (word 0xcf8 has 0xcf9 in it)")])
 def test_address_port(m, out):
     """The address latch: dword writes only, reads of every width."""
     for value in (0, 0x80000000, 0xffffffff, 0x8000f8fc, 0x12345678):
