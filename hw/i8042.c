@@ -27,7 +27,6 @@ enum i8042_status { /* port 0x64, read */
 enum i8042_command_byte { /* RAM byte 0 */
     I8042_CCB_KBD_INT = 0x01,
     I8042_CCB_AUX_INT = 0x02,
-    I8042_CCB_SYS = 0x04,
     I8042_CCB_KBD_DISABLE = 0x10,
     I8042_CCB_AUX_DISABLE = 0x20,
     I8042_CCB_TRANSLATE = 0x40,
@@ -38,7 +37,7 @@ enum i8042_output_port {
     I8042_OUT_A20 = 0x02,
     I8042_OUT_IRQ1 = 0x10,
     I8042_OUT_IRQ12 = 0x20,
-    I8042_OUT_ONES = 0xcc,
+    I8042_OUT_POWER_ON = 0xcf, /* A20 open: it cannot be masked under Xen anyway */
 };
 
 enum i8042_command { /* port 0x64, write */
@@ -82,7 +81,7 @@ struct i8042_regs {
     uint8_t command;     /* that waits for its argument, 0: none */
     bool last_was_command;
     bool self_tested;
-    bool a20;
+    uint8_t output_port; /* as written; the interrupt bits are live */
     bool break_prefix;   /* translation has swallowed an F0 */
 };
 
@@ -121,7 +120,10 @@ static void update_irq(struct i8042 *s)
     struct irq_line *irq = s->h.board->isa_irq;
     bool full = s->r.src != SRC_NONE;
 
-    irq_set(&irq[1], full && !s->r.out_is_aux && (s->r.ram[0] & I8042_CCB_KBD_INT));
+    /* Disabling the keyboard holds its interrupt too: a driver that does so to ask the controller something would see its own handler
+     * take the answer. */
+    irq_set(&irq[1], full && !s->r.out_is_aux &&
+                         (s->r.ram[0] & (I8042_CCB_KBD_INT | I8042_CCB_KBD_DISABLE)) == I8042_CCB_KBD_INT);
     irq_set(&irq[12], full && s->r.out_is_aux && (s->r.ram[0] & I8042_CCB_AUX_INT));
 }
 
@@ -205,7 +207,7 @@ static uint8_t output_port(const struct i8042 *s)
 {
     bool full = s->r.src != SRC_NONE;
 
-    return (uint8_t)(I8042_OUT_ONES | I8042_OUT_RESET | (s->r.a20 ? I8042_OUT_A20 : 0) |
+    return (uint8_t)((s->r.output_port & ~(I8042_OUT_IRQ1 | I8042_OUT_IRQ12)) |
                      (full && !s->r.out_is_aux ? I8042_OUT_IRQ1 : 0) |
                      (full && s->r.out_is_aux ? I8042_OUT_IRQ12 : 0));
 }
@@ -278,7 +280,7 @@ static void command(struct i8042 *s, uint8_t v)
         break;
     case I8042_CMD_A20_OFF:
     case I8042_CMD_A20_ON:
-        r->a20 = v == I8042_CMD_A20_ON;
+        r->output_port = (uint8_t)((r->output_port & ~I8042_OUT_A20) | (v == I8042_CMD_A20_ON ? I8042_OUT_A20 : 0));
         break;
     case I8042_CMD_READ_TEST: /* the two clock lines: low when disabled */
         answer(s, (uint8_t)((r->ram[0] & I8042_CCB_KBD_DISABLE ? 0 : 1) |
@@ -298,7 +300,7 @@ static void data(struct i8042 *s, uint8_t v)
     r->command = 0;
     switch (cmd) {
     case I8042_CMD_WRITE_OUTPUT:
-        r->a20 = v & I8042_OUT_A20;
+        r->output_port = v | I8042_OUT_RESET;
         if (!(v & I8042_OUT_RESET)) {
             reset_guest(s);
         }
@@ -359,11 +361,11 @@ static uint64_t status_read(void *dev, uint64_t offset, unsigned size)
 
     (void)offset;
     (void)size;
-    /* DEVIATION: the system flag stays once the self test has passed, because SeaBIOS writes command bytes without it: an
-     * operating system would find a controller that looks untested. */
+    /* DEVIATION: the system flag is not copied from the command byte but stays once the self test has passed, because SeaBIOS
+     * writes command bytes without it: an operating system would find a controller that looks untested. */
     return (uint64_t)(I8042_STR_UNLOCKED | (r->src != SRC_NONE ? I8042_STR_OBF : 0) |
                       (r->src != SRC_NONE && r->out_is_aux ? I8042_STR_AUX : 0) |
-                      (r->self_tested || (r->ram[0] & I8042_CCB_SYS) ? I8042_STR_SYS : 0) |
+                      (r->self_tested ? I8042_STR_SYS : 0) |
                       (r->last_was_command ? I8042_STR_CMD : 0));
 }
 
@@ -385,7 +387,7 @@ static void i8042_reset(void *dev)
     memset(&s->r, 0, sizeof(s->r));
     s->r.ram[0] = I8042_CCB_KBD_INT | I8042_CCB_AUX_INT;
     s->r.last_was_command = true;
-    s->r.a20 = true; /* the line cannot be masked under Xen, so it reads as what it is */
+    s->r.output_port = I8042_OUT_POWER_ON;
     s->h.scancode_ns = 0;
     timer_cancel(&s->h.gap);
     ps2_kbd_reset(&s->kbd);
@@ -410,7 +412,7 @@ static int i8042_state(void *dev, struct save_stream *st)
     save_u8(st, &r.command);
     save_bool(st, &r.last_was_command);
     save_bool(st, &r.self_tested);
-    save_bool(st, &r.a20);
+    save_u8(st, &r.output_port);
     save_bool(st, &r.break_prefix);
     bool ok = ps2_kbd_state(&kbd, st);
     ok = ps2_mouse_state(&mouse, st) && ok;

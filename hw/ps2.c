@@ -417,6 +417,8 @@ void ps2_kbd_write(struct ps2_kbd *k, uint8_t v)
         kbd_all_keys(r, v == KBD_ALL_TYPEMATIC || v == KBD_ALL_BOTH,
                      v == KBD_ALL_MAKE_BREAK || v == KBD_ALL_BOTH);
         break;
+    case 0x00: /* DEVIATION: accepted, as the peer that guests have been tested on does */
+        break;
     default:
         kbd_reply(k, PS2_RESEND);
         return;

@@ -79,7 +79,7 @@ struct serial_regs {
     uint8_t rx_errors[SERIAL_FIFO]; /* LSR_CHAR_ERRORS of the byte at the same place in rx.data */
     uint8_t ier, fcr, lcr, mcr, msr, scr, dll, dlm;
     uint8_t lsr_errors; /* OE and the errors of the character at the top, until LSR is read */
-    uint8_t rbr;        /* last character read: an empty receiver shows it again */
+    uint8_t rbr;        /* last character read: an empty receiver without FIFO shows it again */
     uint8_t tsr;        /* transmitter shift register: waits for the back end */
     bool tsr_full;
     bool thre_pending;
@@ -266,7 +266,7 @@ static uint8_t rbr_read(struct serial *s)
     struct serial_regs *r = &s->r;
 
     if (!r->rx.count) {
-        return r->rbr;
+        return fifo_mode(r) ? 0 : r->rbr; /* undefined with a FIFO */
     }
     r->rbr = fifo_get(&r->rx);
     rx_show_top(r);

@@ -154,6 +154,10 @@ static void controller_commands(void **state)
     cmd(f, 0xdd);
     cmd(f, 0xd0);
     assert_int_equal(get(f) & 2, 0);
+    cmd(f, 0xd1);
+    data(f, 0x03);
+    cmd(f, 0xd0);
+    assert_int_equal(get(f), 0x03);
     assert_int_equal(f->h->plat.shutdown_reason, -1);
 }
 
@@ -215,7 +219,11 @@ static void linux_aux_probe(void **state)
     data(f, 0x3c);
     assert_int_equal(status(f) & 0x21, 0x01);
     assert_false(f->h->plat.isa[1]);
-    set_ccb(f, 0x17); /* enabling shows what waits */
+    set_ccb(f, 0x07); /* enabling shows what waits */
+    assert_true(f->h->plat.isa[1]);
+    cmd(f, 0xad); /* a disabled keyboard does not interrupt */
+    assert_false(f->h->plat.isa[1]);
+    cmd(f, 0xae);
     assert_true(f->h->plat.isa[1]);
     assert_int_equal(get(f), 0x3c);
     assert_false(f->h->plat.isa[1]);

@@ -142,7 +142,8 @@ static void keyboard_commands(void **state)
     KBD("fa fa fa fa aa", 0xfd, 0x1c, 0x23, 0xff); /* a list of keys */
     assert_int_equal(input_leds(f->in), 0);
     KBD("fa fa 02", 0xf0, 0); /* reset went back to set 2 */
-    for (unsigned c = 0; c < 0xed; c++) {
+    KBD("fa", 0x00);
+    for (unsigned c = 1; c < 0xed; c++) {
         KBD("fe", (uint8_t)c);
     }
     KBD("fe fe", 0xef, 0xf1);
