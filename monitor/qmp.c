@@ -246,7 +246,7 @@ static void session_send(struct qmp_session *s, struct json_object *msg)
     session_flush(s);
 }
 
-static void send_error(struct qmp_session *s, const struct qmp_error *e, struct json_object *id)
+static void send_error(struct qmp_session *s, const struct qmp_error *e, bool has_id, struct json_object *id)
 {
     struct json_object *msg = json_object_new_object();
     struct json_object *error = json_object_new_object();
@@ -254,7 +254,7 @@ static void send_error(struct qmp_session *s, const struct qmp_error *e, struct 
     json_object_object_add(error, "class", json_object_new_string(class_names[e->class]));
     json_object_object_add(error, "desc", qmp_text(e->desc));
     json_object_object_add(msg, "error", error);
-    if (id) {
+    if (has_id) {
         json_object_object_add(msg, "id", json_object_get(id));
     }
     session_send(s, msg);
@@ -424,7 +424,8 @@ static const struct qmp_command *find_command(struct qmp *q, const char *name, v
 
 /* The parts of a request, borrowed from it. */
 struct request {
-    struct json_object *id;
+    bool has_id;
+    struct json_object *id; /* NULL is JSON's null */
     const char *execute;
     struct json_object *arguments; /* or NULL */
 };
@@ -436,7 +437,7 @@ static int read_request(struct json_object *msg, struct request *r, struct qmp_e
     if (!json_object_is_type(msg, json_type_object)) {
         return qmp_fail(e, QMP_GENERIC_ERROR, "QMP input must be a JSON object");
     }
-    json_object_object_get_ex(msg, "id", &r->id);
+    r->has_id = json_object_object_get_ex(msg, "id", &r->id);
     json_object_object_foreach(msg, key, value)
     {
         if (strcmp(key, "execute") == 0) {
@@ -505,11 +506,11 @@ static void handle_message(struct qmp_session *s, struct json_object *msg)
 
     if (read_request(msg, &r, &e) < 0 || run_request(s, &r, &result, &e) < 0) {
         json_object_put(result);
-        send_error(s, &e, r.id);
+        send_error(s, &e, r.has_id, r.id);
     } else {
         reply = json_object_new_object();
         json_object_object_add(reply, "return", result ? result : json_object_new_object());
-        if (r.id) {
+        if (r.has_id) {
             json_object_object_add(reply, "id", json_object_get(r.id));
         }
         session_send(s, reply);
@@ -573,7 +574,7 @@ static void input_refuse(struct qmp_session *s, const char *why, bool fatal)
     struct qmp_error e;
 
     qmp_fail(&e, QMP_GENERIC_ERROR, "%s", why);
-    send_error(s, &e, NULL);
+    send_error(s, &e, false, NULL);
     input_reset(s);
     s->recovering = true;
     s->drop |= fatal;
@@ -625,7 +626,7 @@ static void input_bytes(struct qmp_session *s, const char *data, size_t len)
         if (s->recovering) {
             s->recovering = c != '\n' && c != 0xff;
             at++;
-        } else if (!s->started && (c <= 0x20 || c == 0xff)) {
+        } else if (!s->started && (strchr(" \t\r\n\xff", c) && c)) {
             at++; /* between values; 0xff is what clients send to get in step */
         } else {
             at += input_value(s, data + at, len - at);

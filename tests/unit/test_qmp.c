@@ -309,6 +309,9 @@ static const struct {
     {"{\"execute\":\"query-fdsets\",\"id\":\"a\\\"b/c\"}", "{\"return\":[],\"id\":\"a\\\"b/c\"}"},
     {"{\"execute\":\"query-fdsets\",\"id\":-9223372036854775808}", "{\"return\":[],\"id\":-9223372036854775808}"},
     {"{\"execute\":\"query-fdsets\",\"id\":18446744073709551615}", "{\"return\":[],\"id\":18446744073709551615}"},
+    {"{\"execute\":\"query-fdsets\",\"id\":null}", "{\"return\":[],\"id\":null}"},
+    {"{\"execute\":\"nonsense\",\"id\":null}",
+     "{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"The command nonsense has not been found\"},\"id\":null}"},
     {"{\"execute\":\"query-fdsets\",\"id\":1.50}", "{\"return\":[],\"id\":1.50}"},
     {"{\"execute\":\"query-fdsets\",\"id\":[1,{\"x\":null},true]}", "{\"return\":[],\"id\":[1,{\"x\":null},true]}"},
     /* What is wrong is said, with the id. */
@@ -519,6 +522,9 @@ static void test_garbage(void **state)
     /* A NUL byte, and garbage without a line end that 0xff ends. */
     assert_int_equal(send(fd, "{\0}\n", 4, 0), 4);
     assert_prefix(hear(f, fd), "{\"error\":");
+    assert_int_equal(send(fd, "\0\0\0\n", 4, 0), 4);
+    assert_prefix(hear(f, fd), "{\"error\":");
+    assert_prefix(ask(f, fd, "\x01\n"), "{\"error\":");
     assert_prefix(ask(f, fd, "xyz"), "{\"error\":");
     assert_string_equal(ask(f, fd, "more\xff{\"execute\":\"query-fdsets\"}"), "{\"return\":[]}\r\n");
     close(fd);
