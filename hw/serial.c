@@ -561,6 +561,7 @@ static void serial_reset(void *dev)
 
     memset(&s->r, 0, sizeof(s->r));
     s->r.msr = MSR_CTS | MSR_DSR | MSR_DCD;
+    s->r.mcr = MCR_OUT2; /* DEVIATION: 0 on the chip; on the peer a guest that never writes MCR has interrupts */
     s->r.dll = 12; /* undefined on the chip; 9600 baud keeps the timeout sane */
     timer_cancel(&s->h.timeout);
     timer_cancel(&s->h.thre);

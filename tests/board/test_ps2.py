@@ -51,7 +51,29 @@ class Dialogue:
             self.put(0x60, v, drain)
 
 
-@compare()
+def answers(*data):
+    """Ours answers with these bytes; what the peer does is the reason's business."""
+    return lambda peer, ours: [int(x.rsplit(":", 1)[1], 16) for x in ours if ":" in x] == list(data)
+
+
+def irq_bits(peer, ours):
+    """Output ports that differ in the interrupt bits 4 and 5 only."""
+    peer, ours = peer[0].rsplit(":", 1), ours[0].rsplit(":", 1)
+    return peer[0] == ours[0] and (int(peer[1], 16) ^ int(ours[1], 16)) & ~0x30 == 0
+
+
+LIVE_IRQ = "output port bits 4 and 5 are the interrupt lines; the peer reads back what was written"
+RAM = "commands 20-3f and 60-7f reach all 32 bytes of the chip's RAM; the peer has byte 0 only"
+MORE_COMMANDS = "A4 (password) and E0 (test inputs) exist on the chip"
+SET3 = "F7-FA, FB and FD set the key types of scan code set 3; the peer refuses them"
+RESEND = "FE repeats the last byte; the peer answers FE"
+REFUSED = "a mouse answers what it does not know with FE, then FC; the peer is silent and the guest waits for a timeout"
+KEPT_BYTE = "what is in the output buffer stays there when a device gets a new command; the peer drops it"
+ONE_ANSWER = "a new command ends the answer to the one before; the peer's mouse queues all of them"
+LATE_IRQ = "writing to the keyboard enables it before it answers, so the answer interrupts"
+
+
+@compare(justified=[(r"\d+ out 0x64 0xd0", irq_bits, LIVE_IRQ)])
 def test_controller(m, out):
     d = Dialogue(m, out)
     out("status at reset", d.state())
@@ -73,7 +95,11 @@ def test_controller(m, out):
     d.command(0xdd, 0xd0, 0xdf, 0xd0)
 
 
-@compare()
+@compare(justified=[
+    (r"\d+ out 0x64 0x(2[1-9a-f]|3\w)", answers(0), RAM),
+    (r"\d+ out 0x64 0xa4", answers(0xf1), MORE_COMMANDS),
+    (r"\d+ out 0x64 0xe0", answers(0x03), MORE_COMMANDS),
+])
 def test_controller_unknown_commands(m, out):
     """All commands but the resets (f0-ff pulse) and those that take a byte."""
     d = Dialogue(m, out)
@@ -84,7 +110,10 @@ def test_controller_unknown_commands(m, out):
     d.command(0xff)
 
 
-@compare()
+@compare(justified=[
+    (r"\d+ out 0x60 0x11", answers(), RAM),
+    (r"\d+ out 0x64 0x[23]\w", answers(0x11), RAM),
+])
 def test_controller_ram(m, out):
     d = Dialogue(m, out)
     for c in range(0x61, 0x80):
@@ -93,7 +122,10 @@ def test_controller_ram(m, out):
         d.command(c - 0x40)
 
 
-@compare()
+@compare(justified=[
+    (r"\d+ out 0x60 0xfe", answers(0xee), RESEND),
+    (r"\d+ out 0x60 0x(f[789bd]|1c)", answers(0xfa), SET3),
+])
 def test_keyboard(m, out):
     d = Dialogue(m, out)
     d.command(0xae, 0x60)
@@ -116,7 +148,10 @@ def test_keyboard_untranslated(m, out):
     d.key(0x21, 0xff, 0xf2, 0xf0, 0x00, 0xee, 0xed, 0x02)
 
 
-@compare()
+@compare(justified=[
+    (r"\d+ out 0x60 0x(34|e1|e2|00|55|fe|fa)",
+     lambda peer, ours: peer == ["10/0000"] and (answers(0xfe)(peer, ours) or answers(0xfc)(peer, ours)), REFUSED),
+])
 def test_mouse(m, out):
     d = Dialogue(m, out)
     d.command(0xa8, 0x60)
@@ -131,7 +166,11 @@ def test_mouse(m, out):
     d.aux(0xe1, 0xe2, 0x00, 0x55, 0xfe, 0xfa)
 
 
-@compare()
+@compare(justified=[
+    ("drained", lambda peer, ours: ours == ["11/0002:fa"] + peer, KEPT_BYTE),
+    ("many", lambda peer, ours: ours == ["11/0002:fa"] + peer, KEPT_BYTE),
+    ("many aux", answers(0xfa, 0xfa, 0x00, 0x02, 0x64), ONE_ANSWER),
+])
 def test_queues(m, out):
     """Answers pile up without being read: order and interrupt lines."""
     d = Dialogue(m, out)
@@ -150,7 +189,7 @@ def test_queues(m, out):
     out("many aux", [("%02x/%04x:%02x" % g) for g in d.drain()[0]])
 
 
-@compare()
+@compare(justified=[(r"004 out 0x60 0xee", answers(0xee), LATE_IRQ)])
 def test_disabled_ports(m, out):
     """Answers while the interface is disabled."""
     d = Dialogue(m, out)

@@ -18,7 +18,18 @@ def irq(m):
     return int(m.fields("xen irqs")["isa"], 16) >> 4 & 1
 
 
-@compare(serial="null")
+LOOP_DELTAS = ("changes of MCR in loop mode set the delta bits of MSR (PC16550D, 8.6: modem interrupts "
+               "work in loop mode); the peer's stay 0")
+
+
+def deltas_only(peer, ours):
+    """The first read has the peer's lines and some deltas, later reads are equal."""
+    return peer[0] == ours[0] & 0xf0 and peer[1:] == ours[1:]
+
+
+@compare(serial="null", justified=[
+    ("mcr 0xb", lambda peer, ours: peer[:5] == ours[:5] and int(ours[5], 16) & 0xf0 == int(peer[5], 16), LOOP_DELTAS),
+])
 def test_registers(m, out):
     out("reset", regs(m))
     for name, port, values in (("ier", IER, (0xff, 0x0f, 0x05, 0x00)),
@@ -57,7 +68,10 @@ def test_transmit_interrupt(m, out):
     out("with fifo", (irq(m), m.inb(IIR), m.inb(IIR)))
 
 
-@compare(serial="null")
+@compare(serial="null", justified=[
+    (r"mcr 0x\w+( #2)?", deltas_only, LOOP_DELTAS),
+    ("modem interrupt", lambda peer, ours: peer[0] == 1 and ours == (0, 0x22, 1), LOOP_DELTAS),
+])
 def test_loopback_modem(m, out):
     for v in (0x10, 0x11, 0x12, 0x14, 0x18, 0x1f, 0x10):
         m.outb(MCR, v)

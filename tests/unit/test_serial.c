@@ -81,7 +81,7 @@ static void feed(struct fixture *f, const char *text)
 static void reset_values(void **state)
 {
     struct fixture *f = *state;
-    static const uint8_t expect[8] = { 0x00, 0x00, 0x01, 0x00, 0x00, 0x60, 0xb0, 0x00 };
+    static const uint8_t expect[8] = { 0x00, 0x00, 0x01, 0x00, 0x08, 0x60, 0xb0, 0x00 };
 
     for (unsigned reg = 0; reg < 8; reg++) {
         assert_int_equal(in(f, reg), expect[reg]);
@@ -156,6 +156,7 @@ static void thre_interrupt_order(void **state)
     unsigned rises;
 
     out(f, 2, 0x01);
+    out(f, 4, 0x03);
     out(f, 1, 0x02);
     assert_false(f->h->plat.isa[IRQ]); /* OUT2 is off: the board holds the line */
     out(f, 4, 0x0b);
@@ -410,7 +411,7 @@ static void wide_access_is_split(void **state)
     struct fixture *f = *state;
 
     out(f, 7, 0x5a);
-    assert_int_equal(harness_in(f->h, COM1 + 4, 4), 0x5ab06000);
+    assert_int_equal(harness_in(f->h, COM1 + 4, 4), 0x5ab06008);
 }
 
 static void save_load_save(void **state)
