@@ -141,7 +141,7 @@ static void reset_finish(struct ata *d)
 {
     stop_transfer(d);
     ata_diagnose(d);
-    d->r.standby = false;
+    d->r.standby = d->r.locked = false;
     d->r.sense_key = d->r.asc = d->r.ascq = 0;
 }
 

@@ -25,11 +25,12 @@ void ide_intrq(struct ide_channel *c)
 
 /* ---- data port ---- */
 
+/* The data register is 16 bits wide: an access by byte moves a word and drops the upper half. */
 static uint64_t data_read(void *dev, uint64_t offset, unsigned size)
 {
     uint32_t v = 0;
     (void)offset;
-    (void)ata_data_in(ide_selected(dev), &v, size);
+    (void)ata_data_in(ide_selected(dev), &v, size == 1 ? 2 : size);
     return v;
 }
 
@@ -37,7 +38,7 @@ static void data_write(void *dev, uint64_t offset, unsigned size, uint64_t value
 {
     uint32_t v = (uint32_t)value;
     (void)offset;
-    (void)ata_data_out(ide_selected(dev), &v, size);
+    (void)ata_data_out(ide_selected(dev), &v, size == 1 ? 2 : size);
 }
 
 /* The hot path of a PIO boot: a DRQ block is one memcpy. What the drive does not offer reads as zeros. */
@@ -46,6 +47,9 @@ static unsigned data_read_rep(void *dev, uint64_t offset, unsigned size, void *b
     uint8_t *p = buf;
     size_t left = (size_t)size * count;
     (void)offset;
+    if (size == 1) {
+        return 0; /* word by word: see data_read() */
+    }
     while (left > 0) {
         uint32_t n = ata_data_in(ide_selected(dev), p, left > UINT32_MAX ? UINT32_MAX : (uint32_t)left);
         if (n == 0) {
@@ -69,6 +73,9 @@ static unsigned data_write_rep(void *dev, uint64_t offset, unsigned size, const 
     const uint8_t *p = buf;
     size_t left = (size_t)size * count;
     (void)offset;
+    if (size == 1) {
+        return 0;
+    }
     while (left > 0) {
         uint32_t n = ata_data_out(ide_selected(dev), p, left > UINT32_MAX ? UINT32_MAX : (uint32_t)left);
         if (n == 0) {

@@ -12,7 +12,7 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/block_fake.h"
 
-enum { DEVFN = PCI_DEVFN(1, 1), BM = 0xc000, DISK_BYTES = 64 << 10, CD_BYTES = 40 * 2048, MEDIA = 5 };
+enum { DEVFN = PCI_DEVFN(1, 1), BM = 0xc000, DISK_BYTES = 16 << 10, CD_BYTES = 36 * 512, MEDIA = 5 };
 
 static struct block *media[MEDIA]; /* disk, disk, CD, CD, CD to change to */
 static struct piix_ide *ide;
@@ -21,7 +21,7 @@ static uint8_t before[16];
 static void setup(struct harness *h)
 {
     for (unsigned i = 0; i < MEDIA; i++) {
-        media[i] = block_fake_create(h->loop, i < 2 ? DISK_BYTES : i == 4 ? 3 * 2048 : CD_BYTES, i >= 2);
+        media[i] = block_fake_create(h->loop, i < 2 ? DISK_BYTES : i == 4 ? 2048 : CD_BYTES, i >= 2);
     }
     const struct ide_drive_config drives[IDE_DRIVES] = {
         { .present = true, .medium = media[0], .index = 0, .id = "d0" },
@@ -51,7 +51,7 @@ static void out(struct harness *h, unsigned port, unsigned v)
 static void command(struct harness *h, const uint8_t b[8])
 {
     unsigned base = (b[1] & 2) != 0 ? 0x170 : 0x1f0;
-    out(h, base + 6, 0xe0 | (b[1] & 1) << 4);
+    out(h, base + 6, 0xe0u | (b[1] & 1u) << 4);
     out(h, base + 1, b[3]);
     for (unsigned i = 2; i <= 5; i++) {
         out(h, base + i, b[2 + i]);

@@ -203,9 +203,16 @@ static void pio_access_sizes(void **state)
     memcpy(buf, &v, 4);
     v = harness_in(r->h, PRIMARY, 2);
     memcpy(buf + 4, &v, 2);
-    buf[6] = in8(r, PRIMARY);
-    buf[7] = in8(r, PRIMARY);
-    bus_read_rep(r->h->board.bus, BUS_PORT, PRIMARY, 4, buf + 8, 126);
+    buf[6] = in8(r, PRIMARY); /* a byte access moves a word */
+    buf[7] = block_fake_byte(7 * 512 + 7);
+    bus_read_rep(r->h->board.bus, BUS_PORT, PRIMARY, 1, buf + 8, 4); /* bytes 8, 10, 12, 14 */
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(buf[8 + i], block_fake_byte(7 * 512 + 8 + 2 * i));
+    }
+    for (unsigned i = 8; i < 16; i++) {
+        buf[i] = block_fake_byte(7 * 512 + i);
+    }
+    bus_read_rep(r->h->board.bus, BUS_PORT, PRIMARY, 4, buf + 16, 124);
     expect_pattern(buf, 7 * 512, 512);
     assert_int_equal(in8(r, PRIMARY + 7), ATA_DRDY | ATA_DSC);
     assert_int_equal(harness_in(r->h, PRIMARY, 2), 0); /* no DRQ */
