@@ -18,6 +18,11 @@ SCAN_JUSTIFIED = [
     (r"inb ae0[c-f]", lambda a, b: a == 0 and b != 0, "a byte of the dword register, as for every other register"),
     (r"inb ae1[0-7]", lambda a, b: a == 0 and b == 0xff, "bus select: Xen's DSDT has no use for it, so nothing is there"),
     (r"inb b1[0-3].", lambda a, b: b == 0xff, "no SMBus controller: hvmloader switches it off before any guest runs"),
+    (r"inb (0171|01f1)", lambda a, b: b == 1, "ATA: diagnostic code 1, passed, after power-on"),
+    (r"inb (0177|0376)", lambda a, b: b == 0, "ATAPI: the signature comes without DRDY"),
+    (r"inb 03b.", lambda a, b: b == 0xff, "no register there in colour mode"),
+    (r"in[wl] (0174|0176|01f4|03c0|03c4|03c6|03c8|03cc)", None,
+     "a dword is four bytes, the peer refuses it; and the bytes above"),
     (r"in[wl] 03f[46]", lambda a, b: b in (0x8050, 0x80500080), "wide reads are split: MSR, alternate status, DIR"),
 ]
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """xen-platform: fixed ports 0x10-0x1f, its BARs, and the unplug protocol, against the peer."""
 import pcibus
-from harness import compare
+from harness import compare, only
 
 
 def reads(m, base):
@@ -75,8 +75,11 @@ def unplug(mask):
     return script
 
 
-test_unplug_disks = compare(disk=True, iso=True)(unplug(1))
-test_unplug_nothing = compare(disk=True, iso=True)(unplug(0))
-test_unplug_aux = compare(disk=True, iso=True)(unplug(4))
-test_unplug_nvme = compare(disk=True, iso=True)(unplug(8))
-test_unplug_all = compare(disk=True, iso=True)(unplug(0xf))
+IDE = [("primary .*|secondary .*", only((0, 1), (0x50, 0)), "diagnostic code 1; no DRDY before a packet")]
+test_unplug_disks = compare(IDE, disk=True, iso=True)(unplug(1))
+test_unplug_nothing = compare(IDE, disk=True, iso=True)(unplug(0))
+test_unplug_aux = compare(IDE, disk=True, iso=True)(unplug(4))
+test_unplug_nvme = compare([
+    ("primary .*|identify", None, "bit 3 is for NVMe disks alone (hvm-emulated-unplug); the peer takes "
+     "the IDE disks as well")] + IDE, disk=True, iso=True)(unplug(8))
+test_unplug_all = compare(IDE, disk=True, iso=True)(unplug(0xf))
