@@ -8,7 +8,7 @@
  * Here cl->sock is never a socket. To have a message handled, a scratch memory file that holds exactly this message is put behind that
  * descriptor number (dup2); a read beyond it is end-of-file, never a wait. For updates the client's output file is behind it, where
  * writes always succeed; we send from there to the socket as it takes data, and ask for no further update until all is sent. An update is
- * bounded by UPDATE_MAX_BYTES through the library's progressive slices.
+ * bounded by VNC_UPDATE_MAX_BYTES through the library's progressive slices.
  */
 #include <pthread.h>
 #include <rfb/rfb.h>
@@ -26,6 +26,7 @@ enum {
     VNC_IN_BYTES = 2048, /* the longest message that is buffered whole: SetEncodings with 256 of them */
     VNC_MAX_ENCODINGS = 256,
     VNC_VERSION_LEN = 12,
+    VNC_UPDATE_MAX_BYTES = 4 << 20, /* raw size of one update, and so about the longest output queue of one client */
 };
 
 struct vnc_ui;
@@ -108,6 +109,7 @@ struct vnc_ui {
     int viewers; /* clients at VNC_WAIT_PICTURE or later */
     int scratch_fd; /* memory file with the message that libvncserver handles just now */
     uint64_t kick_ns;
+    uint64_t accept_again_ns; /* no descriptors were left: do not try before; 0: go on */
     struct display_cursor_image cursor;
     struct rect cursor_rect; /* where it is drawn in pixels; w 0: nowhere */
     uint32_t under[DISPLAY_MAX_CURSOR * DISPLAY_MAX_CURSOR];

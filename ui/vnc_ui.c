@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The VNC server's thread: poll loop and copy of the picture. See vnc_int.h. */
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -21,8 +22,8 @@
 enum {
     ACCEPTS_PER_TURN = 8,
     MODIFIED_MAX_RECTS = 256, /* of a client that does not fetch them */
-    UPDATE_MAX_BYTES = 4 << 20, /* raw size of one update, and so about the longest output queue of one client */
 };
+static const uint64_t accept_pause_ns = 1000000000ull;
 
 uint64_t vnc_now_ns(void)
 {
@@ -144,7 +145,7 @@ static bool picture_alloc(struct vnc_ui *ui, int width, int height)
     static struct log_limit limit;
     size_t bytes = (size_t)width * (size_t)height * sizeof(uint32_t);
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    int slice = UPDATE_MAX_BYTES / (width * (int)sizeof(uint32_t));
+    int slice = VNC_UPDATE_MAX_BYTES / (width * (int)sizeof(uint32_t));
     rfbScreenInfoPtr s = ui->screen;
 
     if (p == MAP_FAILED) {
@@ -357,6 +358,10 @@ void vnc_ui_accept(struct vnc_ui *ui, int fd)
     const int one = 1;
     int slot;
 
+    if (fcntl(fd, F_SETFL, O_NONBLOCK) != 0) {
+        close(fd);
+        return;
+    }
     if (getpeername(fd, (struct sockaddr *)&ss, &len) == 0 && (ss.ss_family == AF_INET || ss.ss_family == AF_INET6)) {
         info.family = ss.ss_family == AF_INET6 ? "ipv6" : "ipv4";
         getnameinfo((struct sockaddr *)&ss, len, info.host, sizeof(info.host), info.service, sizeof(info.service),
@@ -383,6 +388,11 @@ static int deadlines(struct vnc_ui *ui, int max_wait_ms)
 {
     uint64_t now = vnc_now_ns();
 
+    if (ui->accept_again_ns != 0 && ui->accept_again_ns <= now) {
+        ui->accept_again_ns = 0;
+    } else if (ui->accept_again_ns != 0 && (max_wait_ms < 0 || max_wait_ms > 100)) {
+        max_wait_ms = 100;
+    }
     for (int i = 0; i < VNC_MAX_CLIENTS; i++) {
         struct vnc_client *c = ui->clients[i];
         uint64_t when, ms;
@@ -427,9 +437,15 @@ static void push_all(struct vnc_ui *ui)
 static void accept_all(struct vnc_ui *ui, int listen_fd)
 {
     for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
-        int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
 
         if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+                static struct log_limit limit;
+
+                log_limited(&limit, "VNC: accept: %s", strerror(errno));
+                ui->accept_again_ns = vnc_now_ns() + accept_pause_ns;
+            }
             return;
         }
         vnc_ui_accept(ui, fd);
@@ -468,12 +484,12 @@ bool vnc_ui_turn(struct vnc_ui *ui, int max_wait_ms)
     nfds_t n = 0, first_client;
     int clients = 0;
 
+    max_wait_ms = deadlines(ui, max_wait_ms);
     fds[n++] = (struct pollfd){.fd = v->wake_fd, .events = POLLIN};
     for (int i = 0; i < v->listen_count; i++) {
-        fds[n++] = (struct pollfd){.fd = v->listen_fd[i], .events = POLLIN};
+        fds[n++] = (struct pollfd){.fd = v->listen_fd[i], .events = ui->accept_again_ns == 0 ? POLLIN : 0};
     }
     first_client = n;
-    max_wait_ms = deadlines(ui, max_wait_ms);
     for (int i = 0; i < VNC_MAX_CLIENTS; i++) {
         struct vnc_client *c = ui->clients[i];
 

@@ -833,6 +833,73 @@ static void test_stopped_viewer(void **state)
     hang_up(&stopped);
 }
 
+/* A client that the test serves by hand: everything between the first byte and the picture in one turn. */
+static int by_hand(struct fixture *f, struct vnc_config *cfg)
+{
+    int pair[2];
+
+    f->v = vnc_new(f->loop, f->d, f->in, cfg);
+    assert_non_null(f->v);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    vnc_ui_accept(f->v->ui, pair[0]);
+    assert_int_equal(write(pair[1], "RFB 003.008\n\1\1\2\0\0\1\0\0\0\0", 22), 22);
+    for (int i = 0; i < 6; i++) {
+        assert_true(vnc_ui_turn(f->v->ui, 0));
+        turn(f);
+    }
+    assert_int_equal(f->v->ui->viewers, 1);
+    return pair[1];
+}
+
+/* What waits for a viewer that does not read is bounded, and so is the time it is kept. */
+static void test_stalled_viewer_is_dropped(void **state)
+{
+    static const uint8_t ask[] = {3, 0, 0, 0, 0, 0, 0x07, 0x80, 0x04, 0xb0};
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    int fd;
+
+    f->width = 1920;
+    f->height = 1200; /* 9 MB */
+    paint(f, 3);
+    fd = by_hand(f, &cfg);
+    for (int i = 0; i < 200; i++) {
+        assert_int_equal(write(fd, ask, sizeof(ask)), sizeof(ask));
+        f->picture[i] ^= 0xffffff;
+        f->changed = (struct rect){i, 0, 1, 1};
+        assert_true(vnc_ui_turn(f->v->ui, 0));
+        turn(f);
+        assert_in_range(f->v->ui->clients[0]->out_len, VNC_UPDATE_MAX_BYTES / 2, VNC_UPDATE_MAX_BYTES + 4096);
+    }
+    assert_in_range(f->v->ui->clients[0]->stall_ns, vnc_now_ns(), vnc_now_ns() + 20000000000ull);
+    f->v->ui->clients[0]->stall_ns = 1; /* long ago */
+    assert_true(vnc_ui_turn(f->v->ui, 0));
+    assert_null(f->v->ui->clients[0]);
+    assert_null(f->v->ui->pixels);
+    turn(f);
+    assert_false(f->v->active);
+    close(fd);
+}
+
+static void test_silent_client_is_dropped(void **state)
+{
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    int pair[2];
+
+    close(by_hand(f, &cfg));
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    vnc_ui_accept(f->v->ui, pair[0]);
+    assert_true(vnc_ui_turn(f->v->ui, 0));
+    assert_non_null(f->v->ui->clients[1]);
+    assert_null(f->v->ui->clients[0]); /* the one that closed */
+    assert_in_range(f->v->ui->clients[1]->deadline_ns, vnc_now_ns(), vnc_now_ns() + 10000000000ull);
+    f->v->ui->clients[1]->deadline_ns = 1;
+    assert_true(vnc_ui_turn(f->v->ui, 0));
+    assert_null(f->v->ui->clients[1]);
+    close(pair[1]);
+}
+
 static void test_garbage(void **state)
 {
     static const struct {
@@ -1073,7 +1140,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_picture),   T(test_resize),     T(test_resize_unknown_to_client), T(test_cursor),  T(test_keys),
         T(test_pointer),   T(test_password),   T(test_old_protocols),            T(test_ports),   T(test_ipv6),
-        T(test_unix_socket), T(test_stopped_viewer), T(test_garbage),            T(test_single_bytes),
+        T(test_unix_socket), T(test_stopped_viewer), T(test_stalled_viewer_is_dropped), T(test_silent_client_is_dropped),
+        T(test_garbage),   T(test_single_bytes),
         T(test_exclusive), T(test_hundred_connects), T(test_idle),
     };
 
