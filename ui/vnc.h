@@ -35,8 +35,8 @@ struct vnc_config {
     const char *name;      /* what viewers show as title; NULL: "hvm-dm" */
 };
 
-/* Listens (nothing is left behind on failure) and starts the thread. Borrows loop, d and in, which must outlive it; cfg only during the call.
- * NULL with one line in err that names the address. */
+/* Listens (nothing is left behind on failure) and starts the thread. Borrows loop, d and in, which must outlive it; cfg only during the
+ * call. NULL with one line in err that names the address. */
 struct vnc *vnc_create(struct loop *loop, struct display *d, struct input *in, const struct vnc_config *cfg, char *err, size_t errlen);
 /* Drops all clients, ends the thread, removes a unix socket. NULL is fine. */
 void vnc_destroy(struct vnc *v);

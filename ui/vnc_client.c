@@ -172,8 +172,8 @@ static void lib_message(struct vnc_client *c, const uint8_t *msg, size_t len)
     }
 }
 
-/* The library's side of a client whose version message has come. The library sends its banner into a socket that nobody reads (ours went out
- * long ago) and looks for a WebSocket there, which the version message makes it stop at once. */
+/* The library's side of a client whose version message has come. The library sends its banner into a socket that nobody reads (ours went
+ * out long ago) and looks for a WebSocket there, which the version message makes it stop at once. */
 static bool lib_attach(struct vnc_client *c, const uint8_t *version)
 {
     int pair[2];
