@@ -331,8 +331,6 @@ static void test_window_maps(void **state)
             assert_int_equal(dword(h, maps[m].last + 1 - maps[m].first), 0);
         }
     }
-    harness_out(h, 0x3c2, 1, 0xe1); /* display memory off */
-    assert_int_equal(harness_read(h, 0xb8000, 1), 0xff);
 }
 
 /* ---- picture ---- */
