@@ -249,7 +249,11 @@ static void ps2_kbd_key(void *dev, uint8_t key, bool down)
     struct ps2_kbd_regs *r = &k->r;
     bool known = bit_get(r->down, key);
 
-    if (!r->scanning || (key & 0x7f) == 0 || (!down && !known)) {
+    if ((key & 0x7f) == 0 || (!down && !known)) {
+        return;
+    }
+    if (!r->scanning) {
+        bit_set(r->down, key, down);
         return;
     }
     send_late_releases(r);
@@ -291,8 +295,7 @@ static void kbd_reply(struct ps2_kbd *k, uint8_t v)
 static void kbd_flush(struct ps2_kbd_regs *r)
 {
     fifo_clear(&r->out.stream);
-    memset(r->down, 0, sizeof(r->down));
-    memset(r->late, 0, sizeof(r->late));
+    memset(r->late, 0, sizeof(r->late)); /* keys stay down: their breaks come after the driver has enabled us again */
 }
 
 /* Command DEFAULT: everything but LEDs and scanning. */

@@ -35,8 +35,8 @@ struct ps2_kbd_regs {
     uint8_t typematic;  /* argument of the typematic command */
     uint8_t print_mode; /* how Print Screen was pressed: enum in ps2.c */
     bool scanning;
-    uint8_t down[32];   /* bit per key number: the guest has been told "make" */
-    uint8_t late[32];   /* ... and has yet to be told "break", which found the queue full */
+    uint8_t down[32];   /* bit per key number: held, and not kept from the guest because the queue was full */
+    uint8_t late[32];   /* released, but the break code found the queue full and is still to come */
     uint8_t repeats[18]; /* set 3, bit per scan code below 0x90: sends makes again while held */
     uint8_t breaks[18];  /* set 3: sends a break code */
 };
