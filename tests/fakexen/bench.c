@@ -6,7 +6,8 @@
  *   bench outb.. ADDR VALUE N            plain writes
  *   bench insw PORT GPA WORDS N          REP INSW (also insb, insl)
  *   bench record ... bench end           records lines
- *   bench run N                          carries out the recorded lines N times
+ *   bench run N                          carries out the recorded lines N times; if some of them
+ *                                        start with @, only these are timed
  * Answer: OK n= min= med= p99= mean= (ns per turn) cpu= (device model CPU ns per turn)
  *         ctxsw= (its context switches per turn)
  */
@@ -115,15 +116,21 @@ static void run(struct fx_client *c, uint64_t n, uint64_t *ns, FILE *out)
     char *text = NULL, line[4096];
     size_t len = 0;
 
-    for (uint64_t i = 0; i < n; i++) {
-        uint64_t start = fx_now_ns();
+    bool marked = false;
 
+    for (size_t j = 0; j < c->script_len; j++)
+        marked = marked || c->script[j][0] == '@';
+    for (uint64_t i = 0; i < n; i++) {
         for (size_t j = 0; j < c->script_len; j++) {
+            bool mark = c->script[j][0] == '@';
             FILE *answer = open_memstream(&text, &len);
             if (!answer)
                 abort();
-            snprintf(line, sizeof(line), "%s", c->script[j]);
+            snprintf(line, sizeof(line), "%s", c->script[j] + mark);
+            uint64_t start = fx_now_ns();
             fx_qtest_line(c, line, answer);
+            if (mark || !marked)
+                ns[i] += fx_now_ns() - start;
             fclose(answer);
             bool bad = !strncmp(text, "FAIL", 4) || !strncmp(text, "ERR", 3);
             if (bad)
@@ -132,7 +139,6 @@ static void run(struct fx_client *c, uint64_t n, uint64_t *ns, FILE *out)
             if (bad)
                 return;
         }
-        ns[i] = fx_now_ns() - start;
     }
     report(ns, n, before, out);
 }
