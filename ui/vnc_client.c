@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -136,12 +137,22 @@ static bool lib_alive(const struct vnc_client *c)
     return c->rfb != NULL && c->rfb->sock != RFB_INVALID_SOCKET;
 }
 
+/* The library makes its challenge, the last bytes of the answer in at..end, from random() seeded with the time: put a real one there. */
+static bool fresh_challenge(struct vnc_client *c, off_t at, off_t end)
+{
+    uint8_t *challenge = c->rfb->authChallenge;
+
+    return end - at >= CHALLENGESIZE && getrandom(challenge, CHALLENGESIZE, 0) == CHALLENGESIZE &&
+           pwrite(c->ui->scratch_fd, challenge, CHALLENGESIZE, end - CHALLENGESIZE) == CHALLENGESIZE;
+}
+
 /* Has the library handle one whole message and queues what it answers. */
 static void lib_message(struct vnc_client *c, const uint8_t *msg, size_t len)
 {
     int scratch = c->ui->scratch_fd;
     uint8_t buf[2048];
     off_t at = (off_t)len, end;
+    bool handshake;
 
     if (!lib_alive(c)) {
         vnc_client_close(c);
@@ -152,9 +163,10 @@ static void lib_message(struct vnc_client *c, const uint8_t *msg, size_t len)
         vnc_client_close(c);
         return;
     }
+    handshake = c->rfb->state != RFB_AUTHENTICATION;
     rfbProcessClientMessage(c->rfb);
     end = lseek(scratch, 0, SEEK_CUR);
-    if (end < at) {
+    if (end < at || (handshake && c->rfb->state == RFB_AUTHENTICATION && !fresh_challenge(c, at, end))) {
         vnc_client_close(c);
     }
     while (at < end && !c->closing) {

@@ -650,6 +650,31 @@ static void test_password(void **state)
     assert_int_equal(vnc_set_password(f->v, "x"), -EINVAL);
 }
 
+/* libvncserver's own challenges come from random(); a listener could wait for one that he has an answer to. */
+static void test_challenge_is_random(void **state)
+{
+    static const char versions[][15] = {"RFB 003.008\n\2", "RFB 003.003\n"};
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct client c;
+    uint8_t seen[4][16], b[12];
+
+    cfg.password = true;
+    serve(f, &cfg);
+    for (int i = 0; i < 4; i++) {
+        srandom(42);
+        dial(f, &c);
+        assert_true(get(&c, b, 12));
+        put(&c, versions[i / 2], strlen(versions[i / 2]));
+        assert_true(get(&c, b, i / 2 == 0 ? 2 : 4));
+        assert_true(get(&c, seen[i], 16));
+        hang_up(&c);
+        for (int k = 0; k < i; k++) {
+            assert_memory_not_equal(seen[i], seen[k], 16);
+        }
+    }
+}
+
 static void test_old_protocols(void **state)
 {
     struct fixture *f = *state;
@@ -1139,7 +1164,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_picture),   T(test_resize),     T(test_resize_unknown_to_client), T(test_cursor),  T(test_keys),
-        T(test_pointer),   T(test_password),   T(test_old_protocols),            T(test_ports),   T(test_ipv6),
+        T(test_pointer),   T(test_password),   T(test_challenge_is_random), T(test_old_protocols),            T(test_ports),   T(test_ipv6),
         T(test_unix_socket), T(test_stopped_viewer), T(test_stalled_viewer_is_dropped), T(test_silent_client_is_dropped),
         T(test_garbage),   T(test_single_bytes),
         T(test_exclusive), T(test_hundred_connects), T(test_idle),
