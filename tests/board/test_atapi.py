@@ -17,7 +17,7 @@ COMMANDS_BEYOND = [
     ("event .*", None, "event data length does not count itself (MMC-5 6.7.2)"),
     ("track info.*|subchannel.*", None, "READ TRACK INFORMATION and READ SUB-CHANNEL exist"),
     ("dvd structure.*", None, "list of structures; sense 30/02 for a CD in the drive"),
-    ("eject locked.*", None, "an eject while locked is refused with 53/02"),
+    ("read 0 blocks.*", None, "the tray was just closed with a medium in it: unit attention 28h (MMC-5 6.39)"),
 ]
 TRAY_CLOSED = only((bytes.fromhex("f00002000000000a000000003a0000000000"),
                     bytes.fromhex("f00002000000000a000000003a0100000000")))
