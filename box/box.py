@@ -401,8 +401,9 @@ class Guest:
         pid = box.check_sh(f"xenstore-read /local/domain/{self.domid}/image/device-model-pid").strip()
         self.dm_pid = int(pid)
         if serial == "pty":
-            box.start_sh(f"touch {self.serial}; tail -f {self.serial} | xl console -t serial {self.name} "
-                         f"> /share/serial-{number}")
+            # xl console reads no input unless it has a terminal.
+            box.start_sh(f"touch {self.serial}; tail -f {self.serial} | socat - "
+                         f"'EXEC:xl console -t serial {self.name},pty,ctty,setsid,rawer' > /share/serial-{number}")
             box.check_sh(f"sleep 1; xl unpause {self.name}")
             self.t0 = time.monotonic()
 

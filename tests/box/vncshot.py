@@ -131,8 +131,8 @@ class Rfb:
         for state in ((1, 0) if down is None else (int(down),)):
             self.sock.sendall(struct.pack(">BBxxI", 4, state, code))
 
-    def type(self, text):
-        """Types text; upper case needs shift held, which servers do not add."""
+    def type(self, text, delay=0.12):
+        """Types text; upper case needs shift held, which servers do not add. A slow guest loses faster typing."""
         for ch in text:
             upper = ch.isupper() or ch in '!"#$%&()*+:<>?@^_{|}~'
             if upper:
@@ -140,7 +140,7 @@ class Rfb:
             self.key("enter" if ch == "\n" else ch)
             if upper:
                 self.key("shift", False)
-            time.sleep(0.05)
+            time.sleep(delay)
 
     def pointer(self, x, y, buttons=0):
         """Moves the pointer; buttons is a bit mask."""
