@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A small VNC client (RFC 6143): pictures as bytes, key and pointer events."""
+import socket
+import struct
+import time
+
+RAW, DESKTOP_SIZE, LAST_RECT = 0, -223, -224
+
+
+class Rfb:
+    """Connects without authentication and asks for 32-bit pixels in memory order B, G, R, x."""
+
+    def __init__(self, port, host="127.0.0.1"):
+        self.sock = socket.create_connection((host, port), 10)
+        self.sock.settimeout(10)
+        self.file = self.sock.makefile("rb")
+        version = self.take(12)
+        if not version.startswith(b"RFB 003."):
+            raise ValueError("greeting %r" % version)
+        self.sock.sendall(b"RFB 003.008\n")
+        kinds = self.take(self.take(1)[0])
+        if 1 not in kinds:
+            raise ValueError("security types %r" % kinds)
+        self.sock.sendall(b"\1")
+        if self.take(4) != bytes(4):
+            raise ValueError("refused")
+        self.sock.sendall(b"\1")
+        self.width, self.height = struct.unpack(">HH", self.take(4))
+        self.take(16)
+        self.name = self.take(struct.unpack(">I", self.take(4))[0])
+        self.sock.sendall(struct.pack(">Bxxx BBBB HHH BBB xxx", 0, 32, 24, 0, 1, 255, 255, 255, 16, 8, 0))
+        self.sock.sendall(struct.pack(">BxH iii", 2, 3, RAW, DESKTOP_SIZE, LAST_RECT))
+        self.picture = bytearray(4 * self.width * self.height)
+
+    def close(self):
+        self.file.close()
+        self.sock.close()
+
+    def take(self, n):
+        data = self.file.read(n)
+        if len(data) != n:
+            raise EOFError("VNC server closed the connection")
+        return data
+
+    def resize(self, w, h):
+        self.width, self.height = w, h
+        self.picture = bytearray(4 * w * h)
+
+    def update(self, incremental=False):
+        """Asks for the picture and handles messages up to its update; True if the size changed."""
+        self.sock.sendall(struct.pack(">BBHHHH", 3, incremental, 0, 0, self.width, self.height))
+        while True:
+            kind = self.take(1)[0]
+            if kind == 0:
+                return self.rectangles()
+            if kind == 1:  # colour map: not used with true colour
+                self.take(6 * struct.unpack(">xHH", self.take(5))[1])
+            elif kind == 3:
+                self.take(struct.unpack(">xxxI", self.take(7))[0])
+            elif kind != 2:
+                raise ValueError("message %d" % kind)
+
+    def rectangles(self):
+        resized = False
+        for _ in range(struct.unpack(">xH", self.take(3))[0]):
+            x, y, w, h, encoding = struct.unpack(">HHHHi", self.take(12))
+            if encoding == DESKTOP_SIZE:
+                self.resize(w, h)
+                resized = True
+            elif encoding == LAST_RECT:
+                break
+            elif encoding == RAW:
+                data = self.take(4 * w * h)
+                for row in range(h):
+                    at = 4 * ((y + row) * self.width + x)
+                    self.picture[at:at + 4 * w] = data[4 * w * row:4 * w * (row + 1)]
+            else:
+                raise ValueError("encoding %d" % encoding)
+        return resized
+
+    def settled(self, seconds=5, still=0.25):
+        """(width, height, pixels) once the picture has not changed for a while."""
+        deadline = time.monotonic() + seconds
+        last, since = None, 0
+        while time.monotonic() < deadline:
+            self.update()
+            now = (self.width, self.height, bytes(self.picture))
+            if now != last:
+                last, since = now, time.monotonic()
+            elif time.monotonic() - since > still:
+                break
+            time.sleep(0.05)
+        return last
+
+    def key(self, keysym, down):
+        self.sock.sendall(struct.pack(">BBxxI", 4, down, keysym))
+
+    def pointer(self, x, y, buttons):
+        self.sock.sendall(struct.pack(">BBHH", 5, buttons, x, y))
+
+
+def differs(a, b, tolerance=7):
+    """Compares two pictures; text that says how they differ, or None. A colour may be off by the low
+    bits that widening five or six bits to eight invents."""
+    if a[:2] != b[:2]:
+        return "size %dx%d and %dx%d" % (a[0], a[1], b[0], b[1])
+    if a[2] == b[2]:
+        return None
+    bad = [i for i in range(0, len(a[2]), 4)
+           if a[2][i:i + 3] != b[2][i:i + 3] and
+           any(abs(p - q) > tolerance for p, q in zip(a[2][i:i + 3], b[2][i:i + 3]))]
+    if not bad:
+        return None
+    x, y = bad[0] // 4 % a[0], bad[0] // 4 // a[0]
+    return "%d of %d pixels, first at %d,%d: %s and %s" % (
+        len(bad), a[0] * a[1], x, y, a[2][bad[0]:bad[0] + 3].hex(), b[2][bad[0]:bad[0] + 3].hex())
+
+
+def port_of(m):
+    """The port that the device model's VNC server took."""
+    q = m.qmp()
+    port = int(q.command("query-vnc")["return"]["service"])
+    q.close()
+    return port
