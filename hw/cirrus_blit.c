@@ -148,14 +148,23 @@ static void expand_row(const struct cirrus_blit *b, struct made_row *row, const 
 
         put_pixel(row->px + x * depth, set ? fg : b->bg, depth);
         if (transparent) {
-            memset(row->on + x * depth, set ? 0xff : 0, depth);
+            put_pixel(row->on + x * depth, set ? UINT32_MAX : 0, depth);
         }
     }
 }
 
 static void row_masked(const struct rop *r, uint8_t *dst, const struct made_row *row, uint32_t x0, uint32_t n)
 {
-    for (uint32_t i = x0; i < n; i++) {
+    uint32_t i = x0;
+
+    for (; i + sizeof(uint64_t) <= n; i += (uint32_t)sizeof(uint64_t)) {
+        uint64_t d = load64(dst + i);
+        uint64_t on = load64(row->on + i);
+
+        d = (d & ~on) | (rop_apply(r, load64(row->px + i), d) & on);
+        memcpy(dst + i, &d, sizeof(d));
+    }
+    for (; i < n; i++) {
         uint8_t px = (uint8_t)rop_apply(r, row->px[i], dst[i]);
 
         dst[i] = (uint8_t)((dst[i] & ~row->on[i]) | (px & row->on[i]));

@@ -342,11 +342,19 @@ static void line_pal8(const struct vga *v, const uint8_t *src, uint32_t *out, ui
     }
 }
 
+static inline uint32_t load16(const uint8_t *p)
+{
+    uint16_t v;
+
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
 static void line_555(const struct vga *v, const uint8_t *src, uint32_t *out, uint32_t n)
 {
     (void)v;
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t p = src[2 * i] | (uint32_t)src[2 * i + 1] << 8;
+        uint32_t p = load16(src + 2 * i);
         uint32_t rgb = (p & 0x7c00) << 9 | (p & 0x03e0) << 6 | (p & 0x001f) << 3;
 
         out[i] = rgb | (rgb >> 5 & 0x070707);
@@ -357,7 +365,7 @@ static void line_565(const struct vga *v, const uint8_t *src, uint32_t *out, uin
 {
     (void)v;
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t p = src[2 * i] | (uint32_t)src[2 * i + 1] << 8;
+        uint32_t p = load16(src + 2 * i);
         uint32_t rb = (p & 0xf800) << 8 | (p & 0x001f) << 3;
         uint32_t g = (p & 0x07e0) << 5;
 
