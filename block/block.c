@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Images by format: opening, request checks, counters, draining. The formats themselves are backends (backend.h). */
+/* Images by format: opening, request checks, counters, draining. The formats themselves are
+ * backends (backend.h). */
 #include "block/block.h"
 
 #include <errno.h>
@@ -40,7 +41,8 @@ static int open_image(const struct block_config *cfg, const char *name, char *er
 {
     int fd = cfg->fd;
     if (fd < 0) {
-        /* O_NONBLOCK: a FIFO by mistake must not hang the start. It means nothing to files and disks. */
+        /* O_NONBLOCK: a FIFO by mistake must not hang the start. It means nothing to files and
+         * disks. */
         fd = open(cfg->path, (cfg->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
         if (fd < 0) {
             snprintf(err, errlen, "cannot open image %s%s: %s", name,
@@ -70,7 +72,8 @@ static int open_image(const struct block_config *cfg, const char *name, char *er
     return -1;
 }
 
-struct block *block_open(struct loop *loop, const struct block_config *cfg, char *err, size_t errlen)
+struct block *block_open(struct loop *loop, const struct block_config *cfg, char *err,
+                         size_t errlen)
 {
     char fdname[32];
     const char *name = cfg->path;
@@ -199,7 +202,8 @@ static int check(const struct block *b, const struct block_request *req)
     if (req->op != BLOCK_READ && b->readonly) {
         return -EROFS;
     }
-    if (req->offset_bytes > b->size_bytes || req->length_bytes > b->size_bytes - req->offset_bytes) {
+    if (req->offset_bytes > b->size_bytes ||
+        req->length_bytes > b->size_bytes - req->offset_bytes) {
         return -EIO;
     }
     if (req->op == BLOCK_DISCARD) {

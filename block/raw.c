@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Raw images: regular files and block devices. What the page cache can answer at once is done inside submit(); the rest goes to a
- * few worker threads that are started when they are first needed, and comes back through an eventfd that the loop watches.
+ * Raw images: regular files and block devices. What the page cache can answer at once is done
+ * inside submit(); the rest goes to a few worker threads that are started when they are first
+ * needed, and comes back through an eventfd that the loop watches.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -66,8 +67,8 @@ static void iov_zero(const struct iovec *iov, int cnt)
 }
 
 /*
- * Reads or writes as much of req from its byte *pos on as goes with `flags` (RWF_*). 0: all done; -EAGAIN: the rest would
- * block (RWF_NOWAIT only), *pos says how far it came; or -errno.
+ * Reads or writes as much of req from its byte *pos on as goes with `flags` (RWF_*). 0: all done;
+ * -EAGAIN: the rest would block (RWF_NOWAIT only), *pos says how far it came; or -errno.
  */
 static int transfer(struct raw *raw, struct block_request *req, uint64_t *pos, int flags)
 {
@@ -86,8 +87,8 @@ static int transfer(struct raw *raw, struct block_request *req, uint64_t *pos, i
             return -errno;
         }
         if (n == 0) {
-            /* End of file. Only the missing part of the last sector of an oddly sized image is zeros; anything else means that the
-             * file has been truncated under us. */
+            /* End of file. Only the missing part of the last sector of an oddly sized image is
+             * zeros; anything else means that the file has been truncated under us. */
             if (req->op == BLOCK_READ && (uint64_t)at >= raw->file_bytes) {
                 iov_zero(iov, cnt);
                 *pos = req->length_bytes;
@@ -108,8 +109,8 @@ static int discard(struct raw *raw, const struct block_request *req)
         uint64_t range[2] = { req->offset_bytes, req->length_bytes };
         rc = ioctl(raw->fd, BLKDISCARD, range);
     } else {
-        rc = fallocate(raw->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)req->offset_bytes,
-                       (off_t)req->length_bytes);
+        rc = fallocate(raw->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                       (off_t)req->offset_bytes, (off_t)req->length_bytes);
     }
     if (rc < 0 && errno != EOPNOTSUPP && errno != EINVAL && errno != ENOTTY) {
         return -errno;
@@ -234,7 +235,8 @@ static int ensure_worker(struct raw *raw)
 
 static void queue(struct raw *raw, struct block_request *req, uint64_t pos)
 {
-    req->result = (int)pos; /* requests that come here part done are shorter than 2 GiB: see try_now() */
+    req->result =
+        (int)pos; /* requests that come here part done are shorter than 2 GiB: see try_now() */
     req->next = NULL;
     pthread_mutex_lock(&raw->lock);
     int rc = ensure_worker(raw);
@@ -250,7 +252,8 @@ static void queue(struct raw *raw, struct block_request *req, uint64_t pos)
     }
 }
 
-/* Tries to answer from (or into) the page cache without blocking. True when the request has been completed. */
+/* Tries to answer from (or into) the page cache without blocking. True when the request has been
+ * completed. */
 static bool try_now(struct raw *raw, struct block_request *req, uint64_t *pos)
 {
     bool *refused = req->op == BLOCK_READ ? &raw->no_nowait_read : &raw->no_nowait_write;
@@ -273,7 +276,8 @@ static void raw_submit(struct block *b, struct block_request *req)
 {
     struct raw *raw = b->state;
     uint64_t pos = 0;
-    if ((req->op == BLOCK_READ || (req->op == BLOCK_WRITE && !req->fua)) && try_now(raw, req, &pos)) {
+    if ((req->op == BLOCK_READ || (req->op == BLOCK_WRITE && !req->fua)) &&
+        try_now(raw, req, &pos)) {
         return;
     }
     queue(raw, req, pos);
@@ -317,7 +321,8 @@ static void raw_close(struct block *b)
     free(raw);
 }
 
-static int raw_open(struct block *b, const struct block_config *cfg, int fd, char *err, size_t errlen)
+static int raw_open(struct block *b, const struct block_config *cfg, int fd, char *err,
+                    size_t errlen)
 {
     struct stat st;
     uint64_t size = 0;

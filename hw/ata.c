@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What disks and CD drives have in common: registers, resets, DRQ blocks, DMA, image requests. ATA/ATAPI-6 chapters 7 to 9. */
+/* What disks and CD drives have in common: registers, resets, DRQ blocks, DMA, image requests.
+ * ATA/ATAPI-6 chapters 7 to 9. */
 #include "hw/ata.h"
 
 #include <errno.h>
@@ -124,7 +125,8 @@ void ata_diagnose(struct ata *d)
     ata_signature(d);
     d->r.error = 1; /* passed */
     d->r.phase = ATA_IDLE;
-    d->r.status = d->cfg.cdrom ? 0 : ATA_DRDY | ATA_DSC; /* packet devices are not DRDY after a reset */
+    d->r.status =
+        d->cfg.cdrom ? 0 : ATA_DRDY | ATA_DSC; /* packet devices are not DRDY after a reset */
 }
 
 static void stop_transfer(struct ata *d)
@@ -217,8 +219,8 @@ static void io_done(struct block_request *req, int error)
 }
 
 /* Submits d->h.req; done() runs on the spot when the backend answers at once. */
-static void submit(struct ata *d, enum block_op op, uint64_t offset, uint64_t len, struct iovec *iov, int iovcnt,
-                   void (*done)(struct ata *d, int error))
+static void submit(struct ata *d, enum block_op op, uint64_t offset, uint64_t len,
+                   struct iovec *iov, int iovcnt, void (*done)(struct ata *d, int error))
 {
     struct block_request *req = &d->h.req;
     req->op = op;
@@ -253,14 +255,16 @@ void ata_buf_io(struct ata *d, enum block_op op, uint64_t offset, uint32_t pos, 
     submit(d, op, offset, len, &d->h.iov, 1, done);
 }
 
-void ata_range_io(struct ata *d, enum block_op op, uint64_t offset, uint64_t len, void (*done)(struct ata *d, int error))
+void ata_range_io(struct ata *d, enum block_op op, uint64_t offset, uint64_t len,
+                  void (*done)(struct ata *d, int error))
 {
     submit(d, op, offset, len, NULL, 0, done);
 }
 
 /* ---- PIO: DRQ blocks ---- */
 
-void ata_pio(struct ata *d, enum ata_phase phase, enum ata_next next, uint32_t pos, uint32_t end, bool interrupt)
+void ata_pio(struct ata *d, enum ata_phase phase, enum ata_next next, uint32_t pos, uint32_t end,
+             bool interrupt)
 {
     d->r.phase = (uint8_t)phase;
     d->r.next = (uint8_t)next;
@@ -345,7 +349,8 @@ static void dma_finish(struct ata *d, bool ran_out)
 {
     d->h.ops->dma_end(d->h.host, d, ran_out);
     if (ran_out) {
-        /* PIIX datasheet, bus master status: a list that is too short ends the transfer without an interrupt. */
+        /* PIIX datasheet, bus master status: a list that is too short ends the transfer without an
+         * interrupt. */
         stop_transfer(d);
         d->r.status = ATA_DRDY | ATA_DSC;
     } else if (d->cfg.cdrom) {
@@ -386,7 +391,8 @@ static void dma_direct_done(struct ata *d, int error)
     dma_run(d);
 }
 
-/* One sector through buf, when the guest's list has more pieces per sector than an image request can carry. */
+/* One sector through buf, when the guest's list has more pieces per sector than an image request
+ * can carry. */
 static void dma_bounce_done(struct ata *d, int error)
 {
     if (error < 0) {
@@ -462,7 +468,8 @@ static uint32_t (*const dma_steps[ATA_STREAMS])(struct ata *d) = {
     [ATA_STREAM_RAW] = dma_step_raw,
 };
 
-/* Moves on with a DMA transfer until it ends, waits for the image or the host, or has had its share of the loop. */
+/* Moves on with a DMA transfer until it ends, waits for the image or the host, or has had its share
+ * of the loop. */
 static void dma_run(struct ata *d)
 {
     uint32_t budget = ATA_DMA_BUDGET;
@@ -500,7 +507,8 @@ void ata_dma(struct ata *d)
 
 void ata_dma_kick(struct ata *d)
 {
-    /* Not now: the guest gets its answer first, and the transfer overlaps with what it does next. */
+    /* Not now: the guest gets its answer first, and the transfer overlaps with what it does next.
+     */
     if (d->r.phase == ATA_DMA && !d->h.in_flight && d->h.ops->dma_ready(d->h.host, d)) {
         bottom_half_schedule(&d->h.bh);
     }
@@ -521,8 +529,8 @@ void ata_string(uint16_t *w, unsigned first, unsigned n, const char *s)
     }
 }
 
-int ata_init(struct ata *d, const struct ata_config *cfg, struct block *medium, const struct ata_host_ops *ops,
-             void *host, struct loop *loop)
+int ata_init(struct ata *d, const struct ata_config *cfg, struct block *medium,
+             const struct ata_host_ops *ops, void *host, struct loop *loop)
 {
     memset(d, 0, sizeof(*d));
     d->cfg = *cfg;
@@ -560,11 +568,15 @@ static void save_pair(struct save_stream *s, uint8_t pair[2])
 
 static void save_regs(struct save_stream *s, struct ata_regs *r)
 {
-    uint8_t *const bytes[] = { &r->device, &r->status, &r->error, &r->command, &r->multiple, &r->heads, &r->spt,
-                               &r->swdma, &r->mwdma, &r->udma, &r->smart_errors, &r->phase, &r->next, &r->stream,
-                               &r->sense_key, &r->asc, &r->ascq, &r->ua_asc, &r->media_event, &r->raw_flags };
-    bool *const flags[] = { &r->hob, &r->irq, &r->write_cache, &r->look_ahead, &r->smart, &r->smart_autosave,
-                            &r->standby, &r->write, &r->fua, &r->packet_dma, &r->tray_open, &r->locked };
+    uint8_t *const bytes[] = { &r->device,   &r->status, &r->error,        &r->command,
+                               &r->multiple, &r->heads,  &r->spt,          &r->swdma,
+                               &r->mwdma,    &r->udma,   &r->smart_errors, &r->phase,
+                               &r->next,     &r->stream, &r->sense_key,    &r->asc,
+                               &r->ascq,     &r->ua_asc, &r->media_event,  &r->raw_flags };
+    bool *const flags[] = { &r->hob,        &r->irq,       &r->write_cache,
+                            &r->look_ahead, &r->smart,     &r->smart_autosave,
+                            &r->standby,    &r->write,     &r->fua,
+                            &r->packet_dma, &r->tray_open, &r->locked };
     uint32_t *const longs[] = { &r->buf_pos, &r->buf_end, &r->buf_fill, &r->left };
 
     save_pair(s, r->feature);
@@ -587,7 +599,8 @@ static void save_regs(struct save_stream *s, struct ata_regs *r)
     save_bytes(s, r->cdb, sizeof(r->cdb));
 }
 
-/* What the transfer code relies on. Only drives that wait for the guest or the loop are saved, none with a request in flight. */
+/* What the transfer code relies on. Only drives that wait for the guest or the loop are saved, none
+ * with a request in flight. */
 static bool transfer_valid(const struct ata *d, const struct ata_regs *r)
 {
     bool cd = d->cfg.cdrom;
@@ -603,11 +616,12 @@ static bool transfer_valid(const struct ata *d, const struct ata_regs *r)
     case ATA_PIO_OUT:
         return r->buf_pos < r->buf_end &&
                ((r->next == ATA_NEXT_CDB && cd && r->buf_end == ATA_CDB) ||
-                (r->next == ATA_NEXT_WRITE && !cd && r->block_sectors > 0 && r->buf_end % ATA_SECTOR == 0 &&
-                 r->buf_end / ATA_SECTOR <= r->left));
+                (r->next == ATA_NEXT_WRITE && !cd && r->block_sectors > 0 &&
+                 r->buf_end % ATA_SECTOR == 0 && r->buf_end / ATA_SECTOR <= r->left));
     case ATA_DMA:
         return r->stream == ATA_STREAM_BUFFER ||
-               (r->left > 0 && (r->stream == ATA_STREAM_IMAGE || (cd && r->stream == ATA_STREAM_RAW)) &&
+               (r->left > 0 &&
+                (r->stream == ATA_STREAM_IMAGE || (cd && r->stream == ATA_STREAM_RAW)) &&
                 !(cd && r->write));
     default:
         return false;
@@ -618,11 +632,13 @@ static bool regs_valid(const struct ata *d, const struct ata_regs *r)
 {
     uint64_t bytes = d->h.medium != NULL ? block_size_bytes(d->h.medium) : 0;
     uint64_t sectors = bytes / unit_bytes(d);
-    return r->next < ATA_NEXTS && r->stream < ATA_STREAMS && r->swdma <= 3 && r->mwdma <= 3 && r->udma <= 6 &&
-           r->multiple <= 16 && (r->multiple & (r->multiple - 1)) == 0 && r->heads <= 16 &&
-           r->buf_pos <= r->buf_end && r->buf_end <= r->buf_fill && r->buf_fill <= ATA_BUF_BYTES &&
-           r->block_sectors <= 16 && (d->cfg.present || r->phase == ATA_IDLE) &&
-           (r->left == 0 || (r->lba <= sectors && r->left <= sectors - r->lba)) && transfer_valid(d, r);
+    return r->next < ATA_NEXTS && r->stream < ATA_STREAMS && r->swdma <= 3 && r->mwdma <= 3 &&
+           r->udma <= 6 && r->multiple <= 16 && (r->multiple & (r->multiple - 1)) == 0 &&
+           r->heads <= 16 && r->buf_pos <= r->buf_end && r->buf_end <= r->buf_fill &&
+           r->buf_fill <= ATA_BUF_BYTES && r->block_sectors <= 16 &&
+           (d->cfg.present || r->phase == ATA_IDLE) &&
+           (r->left == 0 || (r->lba <= sectors && r->left <= sectors - r->lba)) &&
+           transfer_valid(d, r);
 }
 
 int ata_state(struct ata *d, struct save_stream *s)

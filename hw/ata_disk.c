@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The command table of both drive kinds, and what hard disks do. ATA/ATAPI-6 (T13/1410D) chapter 8; DATA SET MANAGEMENT: ACS-2. */
+/* The command table of both drive kinds, and what hard disks do. ATA/ATAPI-6 (T13/1410D) chapter 8;
+ * DATA SET MANAGEMENT: ACS-2. */
 #include <errno.h>
 #include <string.h>
 
 #include "hw/ata.h"
 
 enum command_flags {
-    DISK = 0x01,   /* command exists on disks */
-    CD = 0x02,     /* on CD drives */
-    EXT = 0x04,    /* 48-bit address */
+    DISK = 0x01, /* command exists on disks */
+    CD = 0x02,   /* on CD drives */
+    EXT = 0x04,  /* 48-bit address */
     WRITE = 0x08,
     DMA = 0x10,
-    MULTI = 0x20,  /* DRQ blocks of r.multiple sectors */
-    SIGN = 0x40,   /* CD drives abort it with their signature in the registers */
+    MULTI = 0x20, /* DRQ blocks of r.multiple sectors */
+    SIGN = 0x40,  /* CD drives abort it with their signature in the registers */
 };
 
 struct ata_cmd {
@@ -28,7 +29,8 @@ static const struct ata_cmd commands[256];
 static bool get_range(const struct ata *d, unsigned flags, uint64_t *lba, uint32_t *count)
 {
     const struct ata_regs *r = &d->r;
-    uint64_t low = (uint64_t)r->lba_low[0] | (uint64_t)r->lba_mid[0] << 8 | (uint64_t)r->lba_high[0] << 16;
+    uint64_t low =
+        (uint64_t)r->lba_low[0] | (uint64_t)r->lba_mid[0] << 8 | (uint64_t)r->lba_high[0] << 16;
     if ((flags & EXT) != 0) {
         *count = (uint32_t)(r->count[0] | r->count[1] << 8);
         *count = *count == 0 ? 65536 : *count;
@@ -99,7 +101,8 @@ static void offer(struct ata *d)
 {
     uint32_t n = (uint32_t)d->r.block_sectors * ATA_SECTOR, have = d->r.buf_fill - d->r.buf_end;
     n = n < have ? n : have;
-    /* The registers name the sector after this block, as the drives did whose firmware looked there. */
+    /* The registers name the sector after this block, as the drives did whose firmware looked
+     * there. */
     uint32_t behind = (have - n) / ATA_SECTOR;
     put_progress(d, d->r.lba - behind, d->r.left + behind);
     ata_pio(d, ATA_PIO_IN, ATA_NEXT_READ, d->r.buf_end, d->r.buf_end + n, true);
@@ -186,7 +189,8 @@ static void cmd_rw(struct ata *d, unsigned flags)
         ata_fail(d, ATA_ABRT);
         return;
     }
-    if (!get_range(d, flags, &lba, &count) || lba >= d->cfg.sectors || count > d->cfg.sectors - lba) {
+    if (!get_range(d, flags, &lba, &count) || lba >= d->cfg.sectors ||
+        count > d->cfg.sectors - lba) {
         ata_fail(d, ATA_IDNF);
         return;
     }
@@ -205,12 +209,14 @@ static void cmd_rw(struct ata *d, unsigned flags)
     }
 }
 
-/* READ VERIFY. DEVIATION: the range is checked, the sectors are not read, because a host that reads images has checked them. */
+/* READ VERIFY. DEVIATION: the range is checked, the sectors are not read, because a host that reads
+ * images has checked them. */
 static void cmd_verify(struct ata *d, unsigned flags)
 {
     uint64_t lba;
     uint32_t count;
-    if (!get_range(d, flags, &lba, &count) || lba >= d->cfg.sectors || count > d->cfg.sectors - lba) {
+    if (!get_range(d, flags, &lba, &count) || lba >= d->cfg.sectors ||
+        count > d->cfg.sectors - lba) {
         ata_fail(d, ATA_IDNF);
     } else {
         ata_ok(d);
@@ -450,7 +456,8 @@ static void cmd_set_features(struct ata *d, unsigned flags)
     case 0xaa:
         r->look_ahead = r->feature[0] == 0xaa;
         break;
-    case 0x05: /* advanced power management, acoustic management, defaults after reset: nothing to change */
+    case 0x05: /* advanced power management, acoustic management, defaults after reset: nothing to
+                  change */
     case 0x85:
     case 0x42:
     case 0xc2:
@@ -531,7 +538,7 @@ static void identify_disk(const struct ata *d, uint16_t *w)
     put32(w, 100, (uint32_t)sectors);
     put32(w, 102, (uint32_t)(sectors >> 32));
     w[106] = 0x6000; /* one logical sector per physical one */
-    w[169] = 1; /* TRIM */
+    w[169] = 1;      /* TRIM */
 }
 
 static void cmd_identify(struct ata *d, unsigned flags)
@@ -556,12 +563,12 @@ static void cmd_identify(struct ata *d, unsigned flags)
 static const struct smart_attribute {
     uint8_t id, flags, value, worst, raw[3], threshold;
 } smart_attributes[] = {
-    { 1, 0x03, 100, 100, { 0, 0, 0 }, 6 },   /* raw read error rate */
-    { 3, 0x03, 100, 100, { 16, 0, 0 }, 0 },  /* spin-up time */
+    { 1, 0x03, 100, 100, { 0, 0, 0 }, 6 },    /* raw read error rate */
+    { 3, 0x03, 100, 100, { 16, 0, 0 }, 0 },   /* spin-up time */
     { 4, 0x02, 100, 100, { 100, 0, 0 }, 20 }, /* start/stop count */
-    { 5, 0x03, 100, 100, { 0, 0, 0 }, 36 },  /* reallocated sectors */
-    { 9, 0x03, 100, 100, { 1, 0, 0 }, 0 },   /* power-on hours */
-    { 12, 0x03, 100, 100, { 0, 0, 0 }, 0 },  /* power cycles */
+    { 5, 0x03, 100, 100, { 0, 0, 0 }, 36 },   /* reallocated sectors */
+    { 9, 0x03, 100, 100, { 1, 0, 0 }, 0 },    /* power-on hours */
+    { 12, 0x03, 100, 100, { 0, 0, 0 }, 0 },   /* power cycles */
     { 190, 0x03, 69, 69, { 31, 0, 31 }, 50 }, /* temperature */
 };
 
@@ -598,7 +605,7 @@ static void smart_tables(struct ata *d, bool thresholds)
         buf[367] = 1 << 4 | 1 << 3 | 1;               /* self-tests, EXECUTE OFF-LINE IMMEDIATE */
         buf[368] = 3;                                 /* saves attributes */
         buf[370] = 1;                                 /* error log */
-        buf[372] = 2;                                 /* minutes of a short and an extended self-test */
+        buf[372] = 2; /* minutes of a short and an extended self-test */
         buf[373] = 54;
     }
     smart_checksum(buf);

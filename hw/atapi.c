@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Packet commands of a DVD-ROM drive: SFF-8020i, MMC-5, SPC-3 for INQUIRY and sense. PACKET protocol: ATA-6 9.8 and 9.9.
- * Every data image is one data track in one session.
+ * Packet commands of a DVD-ROM drive: SFF-8020i, MMC-5, SPC-3 for INQUIRY and sense. PACKET
+ * protocol: ATA-6 9.8 and 9.9. Every data image is one data track in one session.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "hw/ata.h"
 
-enum sense_key { NOT_READY = 2, MEDIUM_ERROR = 3, HARDWARE_ERROR = 4, ILLEGAL_REQUEST = 5, UNIT_ATTENTION = 6 };
+enum sense_key {
+    NOT_READY = 2,
+    MEDIUM_ERROR = 3,
+    HARDWARE_ERROR = 4,
+    ILLEGAL_REQUEST = 5,
+    UNIT_ATTENTION = 6
+};
 enum sense_asc {
     ASC_UNRECOVERED_READ = 0x11,
     ASC_INVALID_OPCODE = 0x20,
@@ -183,7 +189,8 @@ void atapi_packet_in(struct ata *d)
     }
 }
 
-/* True when the byte count limit admits data; ATA-6 8.x wants an abort of PIO data commands with limit 0. */
+/* True when the byte count limit admits data; ATA-6 8.x wants an abort of PIO data commands with
+ * limit 0. */
 static bool limit_ok(struct ata *d)
 {
     if (d->r.packet_dma || d->r.byte_limit > 0) {
@@ -246,7 +253,8 @@ static uint8_t bcd(uint32_t v)
 }
 
 /* Makes a mode 1 sector (ECMA-130 14) around the 2048 bytes at buf + at + 16.
- * DEVIATION: EDC and ECC bytes are zero, because readers of data sectors do not check what the drive has corrected. */
+ * DEVIATION: EDC and ECC bytes are zero, because readers of data sectors do not check what the
+ * drive has corrected. */
 void atapi_fill_raw(struct ata *d, uint32_t at, uint64_t lba)
 {
     uint8_t *p = d->h.buf + at;
@@ -347,7 +355,8 @@ static void cdb_read_capacity(struct ata *d)
 static void cdb_read(struct ata *d)
 {
     const uint8_t *cdb = d->r.cdb;
-    read_sectors(d, get32(cdb + 2), cdb[0] == 0x28 ? get16(cdb + 7) : get32(cdb + 6), ATA_STREAM_IMAGE);
+    read_sectors(d, get32(cdb + 2), cdb[0] == 0x28 ? get16(cdb + 7) : get32(cdb + 6),
+                 ATA_STREAM_IMAGE);
 }
 
 /* READ CD (BEh) and READ CD MSF (B9h): user data, or the whole raw sector. */
@@ -357,7 +366,8 @@ static void cdb_read_cd(struct ata *d)
     uint32_t lba = get32(cdb + 2), count = (uint32_t)cdb[6] << 16 | get16(cdb + 7);
     unsigned type = cdb[1] >> 2 & 7;
     if (cdb[0] == 0xb9) {
-        uint32_t from = (cdb[3] * 60u + cdb[4]) * 75 + cdb[5], to = (cdb[6] * 60u + cdb[7]) * 75 + cdb[8];
+        uint32_t from = (cdb[3] * 60u + cdb[4]) * 75 + cdb[5],
+                 to = (cdb[6] * 60u + cdb[7]) * 75 + cdb[8];
         if (from < MSF_OFFSET || to < from) {
             invalid_field(d);
             return;
@@ -365,7 +375,8 @@ static void cdb_read_cd(struct ata *d)
         lba = from - MSF_OFFSET;
         count = to - from;
     }
-    if ((cdb[10] & 7) != 0 || (type != 0 && type != 2)) { /* sub-channels; expected type: any, mode 1 */
+    /* No sub-channels; the expected type may be any, or mode 1. */
+    if ((cdb[10] & 7) != 0 || (type != 0 && type != 2)) {
         invalid_field(d);
         return;
     }
@@ -518,9 +529,10 @@ static const struct mode_page {
     uint8_t code, len; /* bytes with the two of the header */
     uint8_t data[22];
 } mode_pages[] = {
-    { 0x01, 8, { 0x01, 6, 0, 5 } },                                                  /* error recovery: 5 retries */
-    { 0x0e, 16, { 0x0e, 14, 0, 0, 0, 0, 0, 0, 0x20, 0, 0x20, 0, 0x20, 0, 0x20, 0 } }, /* audio control */
-    { 0x2a, 22, { 0x2a, 20, 0x3b, 0, 0x71, 0x60, 0x29, 0, 0x02, 0xc0, 0, 2, 2, 0, 0x02, 0xc0 } }, /* capabilities: 4x DVD-ROM, tray, 512 KiB */
+    /* Error recovery: 5 retries. Audio control. Capabilities: 4x DVD-ROM, tray, 512 KiB buffer. */
+    { 0x01, 8, { 0x01, 6, 0, 5 } },
+    { 0x0e, 16, { 0x0e, 14, [8] = 0x20, [10] = 0x20, [12] = 0x20, [14] = 0x20 } },
+    { 0x2a, 22, { 0x2a, 20, 0x3b, 0, 0x71, 0x60, 0x29, 0, 2, 0xc0, 0, 2, 2, 0, 2, 0xc0 } },
 };
 
 static void cdb_mode_sense(struct ata *d)
@@ -540,7 +552,8 @@ static void cdb_mode_sense(struct ata *d)
         if (page != p->code && page != 0x3f) {
             continue;
         }
-        memcpy(b + len, p->data, control == 1 ? 2 : p->len); /* control 1: what MODE SELECT could change, nothing */
+        /* Control 1 asks what MODE SELECT could change: nothing. */
+        memcpy(b + len, p->data, control == 1 ? 2 : p->len);
         if (p->code == 0x2a && control == 0 && d->r.locked) {
             b[len + 6] |= 2;
         }
@@ -550,7 +563,10 @@ static void cdb_mode_sense(struct ata *d)
         invalid_field(d);
         return;
     }
-    uint8_t medium = d->r.tray_open ? 0x71 : d->h.medium == NULL ? 0x70 : 0x01; /* SFF-8020i table 36 */
+    uint8_t medium = 0x01; /* medium type, SFF-8020i table 36: 120 mm data CD, or none */
+    if (!ready(d)) {
+        medium = d->r.tray_open ? 0x71 : 0x70;
+    }
     if (six) {
         b[0] = (uint8_t)(len - 1);
         b[1] = medium;
@@ -574,13 +590,13 @@ static const struct feature {
     uint16_t profile; /* current only with this one, 0: always */
 } features[] = {
     { 0x0000, 0x03, 8, { 0, PROFILE_DVD_ROM, 0, 0, 0, PROFILE_CD_ROM, 0, 0 }, 0 }, /* profiles */
-    { 0x0001, 0x0b, 8, { 0, 0, 0, 2, 1 }, 0 },                                   /* core: ATAPI, DBE */
-    { 0x0002, 0x07, 4, { 0x02 }, 0 },                                            /* morphing: polled events */
-    { 0x0003, 0x0b, 4, { 0x29 }, 0 },                                            /* removable: tray, eject, lock */
-    { 0x0010, 0x00, 8, { 0, 0, 8, 0, 0, 0x10, 0, 0 }, 0xffff },                  /* random readable: 2048 bytes */
-    { 0x001d, 0x00, 0, { 0 }, PROFILE_CD_ROM },                                  /* multi-read */
-    { 0x001e, 0x08, 4, { 0 }, PROFILE_CD_ROM },                                  /* CD read */
-    { 0x001f, 0x00, 0, { 0 }, PROFILE_DVD_ROM },                                 /* DVD read */
+    { 0x0001, 0x0b, 8, { 0, 0, 0, 2, 1 }, 0 },                  /* core: ATAPI, DBE */
+    { 0x0002, 0x07, 4, { 0x02 }, 0 },                           /* morphing: polled events */
+    { 0x0003, 0x0b, 4, { 0x29 }, 0 },                           /* removable: tray, eject, lock */
+    { 0x0010, 0x00, 8, { 0, 0, 8, 0, 0, 0x10, 0, 0 }, 0xffff }, /* random readable: 2048 bytes */
+    { 0x001d, 0x00, 0, { 0 }, PROFILE_CD_ROM },                 /* multi-read */
+    { 0x001e, 0x08, 4, { 0 }, PROFILE_CD_ROM },                 /* CD read */
+    { 0x001f, 0x00, 0, { 0 }, PROFILE_DVD_ROM },                /* DVD read */
 };
 
 static unsigned profile(const struct ata *d)
@@ -684,7 +700,8 @@ static void cdb_start_stop(struct ata *d)
     if ((what & 0xf0) == 0 && (what & 2) != 0) { /* no power condition; load or eject */
         bool open = (what & 1) == 0;
         if (open && d->r.locked) {
-            check_condition(d, d->h.medium != NULL ? ILLEGAL_REQUEST : NOT_READY, ASC_REMOVAL_PREVENTED, 2);
+            check_condition(d, d->h.medium != NULL ? ILLEGAL_REQUEST : NOT_READY,
+                            ASC_REMOVAL_PREVENTED, 2);
             return;
         }
         move_tray(d, open);
@@ -698,7 +715,9 @@ static void cdb_read_dvd_structure(struct ata *d)
     static const struct {
         uint8_t format, flags;
         uint16_t len;
-    } formats[] = { { 0x00, 0x40, 2052 }, { 0x01, 0x40, 8 }, { 0x03, 0x40, 192 }, { 0x04, 0x40, 2052 } };
+    } formats[] = {
+        { 0x00, 0x40, 2052 }, { 0x01, 0x40, 8 }, { 0x03, 0x40, 192 }, { 0x04, 0x40, 2052 }
+    };
     const uint8_t *cdb = d->r.cdb;
     uint8_t *b = d->h.buf;
     uint32_t len = 4, alloc = get16(cdb + 8), last;
@@ -821,7 +840,8 @@ void atapi_packet(struct ata *d)
     ata_pio(d, ATA_PIO_OUT, ATA_NEXT_CDB, 0, ATA_CDB, false);
 }
 
-/* Words of IDENTIFY PACKET DEVICE (ATA-6 8.16) beside the transfer modes: those of the drive that saved guests know. */
+/* Words of IDENTIFY PACKET DEVICE (ATA-6 8.16) beside the transfer modes: those of the drive that
+ * saved guests know. */
 void atapi_identify(struct ata *d, uint16_t *w)
 {
     w[0] = 0x85c0; /* ATAPI, CD, removable, DRQ within 50 us, 12-byte packets */

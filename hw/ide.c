@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* IDE channel: task file, drive selection, INTRQ, SRST, data port. Port 0x1f7 is handled here, the commands in ata_disk.c. */
+/* IDE channel: task file, drive selection, INTRQ, SRST, data port. Port 0x1f7 is handled here, the
+ * commands in ata_disk.c. */
 #include "hw/ide.h"
 
 #include <errno.h>
@@ -41,7 +42,8 @@ static void data_write(void *dev, uint64_t offset, unsigned size, uint64_t value
     (void)ata_data_out(ide_selected(dev), &v, size == 1 ? 2 : size);
 }
 
-/* The hot path of a PIO boot: a DRQ block is one memcpy. What the drive does not offer reads as zeros. */
+/* The hot path of a PIO boot: a DRQ block is one memcpy. What the drive does not offer reads as
+ * zeros. */
 static unsigned data_read_rep(void *dev, uint64_t offset, unsigned size, void *buf, unsigned count)
 {
     uint8_t *p = buf;
@@ -51,7 +53,8 @@ static unsigned data_read_rep(void *dev, uint64_t offset, unsigned size, void *b
         return 0; /* word by word: see data_read() */
     }
     while (left > 0) {
-        uint32_t n = ata_data_in(ide_selected(dev), p, left > UINT32_MAX ? UINT32_MAX : (uint32_t)left);
+        uint32_t n =
+            ata_data_in(ide_selected(dev), p, left > UINT32_MAX ? UINT32_MAX : (uint32_t)left);
         if (n == 0) {
             memset(p, 0, left);
             break;
@@ -68,7 +71,8 @@ static unsigned data_read_rep(void *dev, uint64_t offset, unsigned size, void *b
     return count;
 }
 
-static unsigned data_write_rep(void *dev, uint64_t offset, unsigned size, const void *buf, unsigned count)
+static unsigned data_write_rep(void *dev, uint64_t offset, unsigned size, const void *buf,
+                               unsigned count)
 {
     const uint8_t *p = buf;
     size_t left = (size_t)size * count;
@@ -77,7 +81,8 @@ static unsigned data_write_rep(void *dev, uint64_t offset, unsigned size, const 
         return 0;
     }
     while (left > 0) {
-        uint32_t n = ata_data_out(ide_selected(dev), p, left > UINT32_MAX ? UINT32_MAX : (uint32_t)left);
+        uint32_t n =
+            ata_data_out(ide_selected(dev), p, left > UINT32_MAX ? UINT32_MAX : (uint32_t)left);
         if (n == 0) {
             break;
         }
@@ -193,7 +198,9 @@ static void control_write(void *dev, uint64_t offset, unsigned size, uint64_t va
     ide_intrq(c);
 }
 
-static const struct io_ops control_ops = { .read = control_read, .write = control_write, .max_size = 1 };
+static const struct io_ops control_ops = { .read = control_read,
+                                           .write = control_write,
+                                           .max_size = 1 };
 
 /* ---- life ---- */
 
@@ -205,8 +212,8 @@ void ide_channel_reset(struct ide_channel *c)
     ide_intrq(c);
 }
 
-int ide_channel_init(struct ide_channel *c, struct board *b, const struct ide_channel_config *cfg, struct irq_line *irq,
-                     void (*interrupt)(void *opaque), void *opaque)
+int ide_channel_init(struct ide_channel *c, struct board *b, const struct ide_channel_config *cfg,
+                     struct irq_line *irq, void (*interrupt)(void *opaque), void *opaque)
 {
     c->cfg = *cfg;
     c->h.irq = irq;
@@ -223,7 +230,8 @@ int ide_channel_init(struct ide_channel *c, struct board *b, const struct ide_ch
     };
     c->h.bus = b->bus;
     for (unsigned i = 0; i < 3; i++) {
-        int id = bus_add(b->bus, BUS_PORT, regions[i].port, regions[i].len, regions[i].ops, c, regions[i].name);
+        int id = bus_add(b->bus, BUS_PORT, regions[i].port, regions[i].len, regions[i].ops, c,
+                         regions[i].name);
         if (id < 0) {
             ide_channel_fini(c);
             return id;

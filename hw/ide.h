@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * One IDE channel: task file ports (0x1f0-0x1f7 and 0x3f6, or 0x170-0x177 and 0x376), two drives, one interrupt line.
- * ATA/ATAPI-6 chapters 7 and 9. The bus master part is hw/piix_ide.c. Loop thread only.
+ * One IDE channel: task file ports (0x1f0-0x1f7 and 0x3f6, or 0x170-0x177 and 0x376), two drives,
+ * one interrupt line. ATA/ATAPI-6 chapters 7 and 9. The bus master part is hw/piix_ide.c. Loop
+ * thread only.
  */
 #include "core/board.h"
 #include "hw/ata.h"
@@ -32,9 +33,10 @@ struct ide_channel {
     } h;
 };
 
-/* Registers the ports. The drives must be made (ata_init()) already, with ide_intrq() behind their irq operation. 0 or -errno. */
-int ide_channel_init(struct ide_channel *c, struct board *b, const struct ide_channel_config *cfg, struct irq_line *irq,
-                     void (*interrupt)(void *opaque), void *opaque);
+/* Registers the ports. The drives must be made (ata_init()) already, with ide_intrq() behind their
+ * irq operation. 0 or -errno. */
+int ide_channel_init(struct ide_channel *c, struct board *b, const struct ide_channel_config *cfg,
+                     struct irq_line *irq, void (*interrupt)(void *opaque), void *opaque);
 /* Takes the ports back. The drives stay the caller's. */
 void ide_channel_fini(struct ide_channel *c);
 /* Power-on state of the channel and its drives. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* PIIX3 IDE: PCI function and bus master. 82371FB/SB (PIIX/PIIX3) datasheet, "PCI IDE bus master interface registers". */
+/* PIIX3 IDE: PCI function and bus master. 82371FB/SB (PIIX/PIIX3) datasheet, "PCI IDE bus master
+ * interface registers". */
 #include "hw/piix_ide.h"
 
 #include <errno.h>
@@ -25,7 +26,7 @@ struct bm_cursor {
     uint32_t prd;  /* address of the next descriptor */
     uint32_t addr; /* rest of the current one */
     uint32_t left;
-    bool end;      /* the current one is the last */
+    bool end; /* the current one is the last */
 };
 
 struct bm_regs {
@@ -72,12 +73,14 @@ static bool next_prd(struct channel *c, struct bm_cursor *cur)
     return true;
 }
 
-/* Appends a piece to sg, merged with its predecessor where both are adjacent. False when sg is full. */
+/* Appends a piece to sg, merged with its predecessor where both are adjacent. False when sg is
+ * full. */
 static bool append(struct ata_sg *sg, void *p, uint64_t gpa, size_t len)
 {
     if (sg->n > 0 && gpa != UINT64_MAX) {
         struct iovec *last = &sg->iov[sg->n - 1];
-        if (sg->gpa[sg->n - 1] + last->iov_len == gpa && (uint8_t *)last->iov_base + last->iov_len == (uint8_t *)p) {
+        if (sg->gpa[sg->n - 1] + last->iov_len == gpa &&
+            (uint8_t *)last->iov_base + last->iov_len == (uint8_t *)p) {
             last->iov_len += len;
             return true;
         }
@@ -92,7 +95,8 @@ static bool append(struct ata_sg *sg, void *p, uint64_t gpa, size_t len)
 }
 
 /* Collects at most max bytes of memory from *cur on; *ended: because the list has no more. */
-static uint32_t walk(struct channel *c, struct bm_cursor *cur, struct ata_sg *sg, uint32_t max, bool to_guest, bool *ended)
+static uint32_t walk(struct channel *c, struct bm_cursor *cur, struct ata_sg *sg, uint32_t max,
+                     bool to_guest, bool *ended)
 {
     uint32_t total = 0;
     sg->n = 0;
@@ -173,12 +177,14 @@ static bool dma_copy(void *host, uint8_t *buf, uint32_t len, bool to_guest)
     return true;
 }
 
-/* The direction bit is not compared with the command's: the drive's direction counts, as a mismatch moves no sane data on the chip either. */
+/* The direction bit is not compared with the command's: the drive's direction counts, as a mismatch
+ * moves no sane data on the chip either. */
 static bool dma_ready(void *host, struct ata *d)
 {
     struct channel *c = host;
     (void)d;
-    return (c->r.command & BM_START) != 0 && (c->r.status & BM_ACTIVE) != 0 && pci_master(&c->parent->pd);
+    return (c->r.command & BM_START) != 0 && (c->r.status & BM_ACTIVE) != 0 &&
+           pci_master(&c->parent->pd);
 }
 
 static void dma_end(void *host, struct ata *d, bool ran_out)
@@ -186,7 +192,8 @@ static void dma_end(void *host, struct ata *d, bool ran_out)
     struct channel *c = host;
     (void)d;
     if (ran_out || (c->r.cursor.left == 0 && c->r.cursor.end)) {
-        c->r.status &= (uint8_t)~BM_ACTIVE; /* a list that is longer than the transfer keeps it active */
+        c->r.status &=
+            (uint8_t)~BM_ACTIVE; /* a list that is longer than the transfer keeps it active */
     }
 }
 
@@ -253,7 +260,8 @@ static void bm_write_byte(struct channel *c, unsigned reg, uint8_t v)
         break;
     }
     case BM_STATUS:
-        c->r.status = (uint8_t)((c->r.status & ~BM_CAPABLE & ~(v & (BM_ERROR | BM_INTERRUPT))) | (v & BM_CAPABLE));
+        c->r.status = (uint8_t)((c->r.status & ~BM_CAPABLE & ~(v & (BM_ERROR | BM_INTERRUPT))) |
+                                (v & BM_CAPABLE));
         break;
     case BM_PRD:
     case BM_PRD + 1:
@@ -274,7 +282,8 @@ static uint64_t bm_read(void *dev, uint64_t offset, unsigned size)
     uint64_t v = 0;
     for (unsigned i = 0; i < size; i++) {
         uint64_t at = offset + i;
-        uint8_t b = at < 2 * BM_SIZE ? bm_read_byte(&ide->channel[at / BM_SIZE], at % BM_SIZE) : 0xff;
+        uint8_t b =
+            at < 2 * BM_SIZE ? bm_read_byte(&ide->channel[at / BM_SIZE], at % BM_SIZE) : 0xff;
         v |= (uint64_t)b << 8 * i;
     }
     return v;
@@ -284,7 +293,8 @@ static void bm_write(void *dev, uint64_t offset, unsigned size, uint64_t value)
 {
     struct piix_ide *ide = dev;
     for (unsigned i = 0; i < size && offset + i < 2 * BM_SIZE; i++) {
-        bm_write_byte(&ide->channel[(offset + i) / BM_SIZE], (offset + i) % BM_SIZE, (uint8_t)(value >> 8 * i));
+        bm_write_byte(&ide->channel[(offset + i) / BM_SIZE], (offset + i) % BM_SIZE,
+                      (uint8_t)(value >> 8 * i));
     }
 }
 
@@ -309,7 +319,8 @@ static void piix_ide_reset(void *dev)
 static void piix_ide_config_written(void *dev, unsigned reg, unsigned size)
 {
     struct piix_ide *ide = dev;
-    if (reg <= PCI_COMMAND && reg + size > PCI_COMMAND) { /* bus mastering on: transfers that waited for it go on */
+    if (reg <= PCI_COMMAND &&
+        reg + size > PCI_COMMAND) { /* bus mastering on: transfers that waited for it go on */
         kick(&ide->channel[0]);
         kick(&ide->channel[1]);
     }
@@ -349,7 +360,8 @@ static int piix_ide_state(void *dev, struct save_stream *s)
         }
     }
     for (unsigned i = 0; i < 2; i++) {
-        int rc = ide_channel_state(&ide->channel[i].ide, s); /* first: it may have to wait for a transfer */
+        int rc = ide_channel_state(&ide->channel[i].ide,
+                                   s); /* first: it may have to wait for a transfer */
         struct bm_regs r = ide->channel[i].r;
         if (rc != 0) {
             return rc;
@@ -391,8 +403,10 @@ static const struct pci_device_ops ops = {
     .config_written = piix_ide_config_written,
 };
 
-/* The drives' identities are those of the peer, so that an installed guest finds the drives it knows. */
-static int init_drive(struct piix_ide *ide, struct board *b, unsigned i, const struct ide_drive_config *dc)
+/* The drives' identities are those of the peer, so that an installed guest finds the drives it
+ * knows. */
+static int init_drive(struct piix_ide *ide, struct board *b, unsigned i,
+                      const struct ide_drive_config *dc)
 {
     struct ata_config cfg = { .present = dc->present, .cdrom = dc->cdrom };
     if (dc->present && !dc->cdrom) {
@@ -417,7 +431,8 @@ static int init_drive(struct piix_ide *ide, struct board *b, unsigned i, const s
     return ata_init(drive(ide, i), &cfg, medium, &host_ops, &ide->channel[i / 2], b->loop);
 }
 
-int piix_ide_create(struct board *b, uint8_t devfn, const struct ide_drive_config drives[IDE_DRIVES], struct piix_ide **out)
+int piix_ide_create(struct board *b, uint8_t devfn,
+                    const struct ide_drive_config drives[IDE_DRIVES], struct piix_ide **out)
 {
     static const struct pci_config_id id = {
         .vendor = 0x8086,
@@ -447,8 +462,9 @@ int piix_ide_create(struct board *b, uint8_t devfn, const struct ide_drive_confi
     }
     if (rc == 0) {
         pci_init(&ide->pd, b, &ops, ide, devfn, &id);
-        /* DEVIATION: IDETIM keeps what is written but bit 15 does not switch the ports: the peer decodes them always, and guests that
-         * were installed there have been seen with either value. */
+        /* DEVIATION: IDETIM keeps what is written but bit 15 does not switch the ports: the peer
+         * decodes them always, and guests that were installed there have been seen with either
+         * value. */
         memset(ide->pd.wmask + PIIX_IDETIM, 0xff, 5);
         pci_set16(ide->pd.config, PCI_STATUS, 0x0280); /* medium DEVSEL, fast back-to-back */
         pci_add_bar(&ide->pd, 4, PCI_BAR_IO, 2 * BM_SIZE, &bm_ops);
@@ -535,7 +551,8 @@ static void tray_moved(void *opaque, struct ata *d)
     }
 }
 
-void piix_ide_on_tray(struct piix_ide *ide, void (*fn)(void *opaque, unsigned drive, bool open), void *opaque)
+void piix_ide_on_tray(struct piix_ide *ide, void (*fn)(void *opaque, unsigned drive, bool open),
+                      void *opaque)
 {
     ide->tray_moved = fn;
     ide->tray_opaque = opaque;

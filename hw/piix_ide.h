@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * PIIX3 IDE function (82371SB datasheet, 5.0 and 7.7): two channels at the legacy ports with up to four drives, bus master DMA in BAR 4,
- * interrupts on ISA lines 14 and 15. Loop thread only.
+ * PIIX3 IDE function (82371SB datasheet, 5.0 and 7.7): two channels at the legacy ports with up to
+ * four drives, bus master DMA in BAR 4, interrupts on ISA lines 14 and 15. Loop thread only.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,24 +31,30 @@ struct ide_drive_info {
 
 struct piix_ide;
 
-/* Creates the function at devfn. drives[i] describes drive i (drives[i].index == i when present). Borrows the media: they must outlive the
- * board or be taken out first. 0 or -errno; -EINVAL: a disk without a medium. */
-int piix_ide_create(struct board *b, uint8_t devfn, const struct ide_drive_config drives[IDE_DRIVES], struct piix_ide **out);
+/* Creates the function at devfn. drives[i] describes drive i (drives[i].index == i when present).
+ * Borrows the media: they must outlive the board or be taken out first. 0 or -errno; -EINVAL: a
+ * disk without a medium. */
+int piix_ide_create(struct board *b, uint8_t devfn,
+                    const struct ide_drive_config drives[IDE_DRIVES], struct piix_ide **out);
 
 /* Drive 0..3. False when there is no such drive. */
 bool piix_ide_info(const struct piix_ide *ide, unsigned drive, struct ide_drive_info *info);
 /* The drive with this QMP id, or -ENODEV. */
 int piix_ide_find(const struct piix_ide *ide, const char *id);
 
-/* Puts a medium (borrowed) into a CD drive and closes the tray: the guest sees a unit attention and a media event. NULL takes it out and
- * leaves the tray as it is. Waits for a request in flight on the old medium, which the caller may close afterwards. 0 or -ENODEV (no CD drive). */
+/* Puts a medium (borrowed) into a CD drive and closes the tray: the guest sees a unit attention and
+ * a media event. NULL takes it out and leaves the tray as it is. Waits for a request in flight on
+ * the old medium, which the caller may close afterwards. 0 or -ENODEV (no CD drive). */
 int piix_ide_set_medium(struct piix_ide *ide, unsigned drive, struct block *medium);
-/* Opens the tray and takes the medium out (the caller closes it); fine for an empty drive. When the guest has locked the tray: -EBUSY and the guest
- * gets an eject request, unless force. -ENODEV: no CD drive. */
+/* Opens the tray and takes the medium out (the caller closes it); fine for an empty drive. When the
+ * guest has locked the tray: -EBUSY and the guest gets an eject request, unless force. -ENODEV: no
+ * CD drive. */
 int piix_ide_eject(struct piix_ide *ide, unsigned drive, bool force);
 /* fn(opaque, drive, open) is called when a tray moves, by the guest or by the functions above. */
-void piix_ide_on_tray(struct piix_ide *ide, void (*fn)(void *opaque, unsigned drive, bool open), void *opaque);
+void piix_ide_on_tray(struct piix_ide *ide, void (*fn)(void *opaque, unsigned drive, bool open),
+                      void *opaque);
 
-/* PV unplug protocol: flushes and detaches every disk, but for drive 0 when keep_primary_master; CD drives and the controller stay, and are
- * reset. The callers of piix_ide_create() may then close the disks' images. */
+/* PV unplug protocol: flushes and detaches every disk, but for drive 0 when keep_primary_master; CD
+ * drives and the controller stay, and are reset. The callers of piix_ide_create() may then close
+ * the disks' images. */
 void piix_ide_unplug(struct piix_ide *ide, bool keep_primary_master);

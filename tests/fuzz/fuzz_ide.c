@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * PIIX IDE with two disks and two CD drives: task files, bus master, descriptors in RAM. Images are memory whose completions
- * the input may hold back; the input also changes media, resets in the middle, unplugs and moves whole command sequences.
+ * PIIX IDE with two disks and two CD drives: task files, bus master, descriptors in RAM. Images are
+ * memory whose completions the input may hold back; the input also changes media, resets in the
+ * middle, unplugs and moves whole command sequences.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,13 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/block_fake.h"
 
-enum { DEVFN = PCI_DEVFN(1, 1), BM = 0xc000, DISK_BYTES = 16 << 10, CD_BYTES = 36 * 512, MEDIA = 5 };
+enum {
+    DEVFN = PCI_DEVFN(1, 1),
+    BM = 0xc000,
+    DISK_BYTES = 16 << 10,
+    CD_BYTES = 36 * 512,
+    MEDIA = 5
+};
 
 static struct block *media[MEDIA]; /* disk, disk, CD, CD, CD to change to */
 static struct piix_ide *ide;
@@ -21,7 +28,11 @@ static uint8_t before[16];
 static void setup(struct harness *h)
 {
     for (unsigned i = 0; i < MEDIA; i++) {
-        media[i] = block_fake_create(h->loop, i < 2 ? DISK_BYTES : i == 4 ? 2048 : CD_BYTES, i >= 2);
+        media[i] = block_fake_create(h->loop,
+                                     i < 2    ? DISK_BYTES
+                                     : i == 4 ? 2048
+                                              : CD_BYTES,
+                                     i >= 2);
     }
     const struct ide_drive_config drives[IDE_DRIVES] = {
         { .present = true, .medium = media[0], .index = 0, .id = "d0" },
@@ -61,10 +72,13 @@ static void command(struct harness *h, const uint8_t b[8])
 
 static void packet(struct harness *h, const uint8_t b[8])
 {
-    static const uint8_t ops[] = { 0x00, 0x03, 0x12, 0x1a, 0x1b, 0x1e, 0x25, 0x28, 0x2b, 0x42, 0x43, 0x46,
-                                   0x4a, 0x51, 0x52, 0x5a, 0xa8, 0xad, 0xb9, 0xbb, 0xbd, 0xbe };
+    static const uint8_t ops[] = {
+        0x00, 0x03, 0x12, 0x1a, 0x1b, 0x1e, 0x25, 0x28, 0x2b, 0x42, 0x43,
+        0x46, 0x4a, 0x51, 0x52, 0x5a, 0xa8, 0xad, 0xb9, 0xbb, 0xbd, 0xbe
+    };
     unsigned base = (b[1] & 1) != 0 ? 0x170 : 0x1f0;
-    uint8_t cdb[12] = { ops[b[2] % sizeof(ops)], b[3], b[4], 0, 0, b[5], b[6], 0, b[7], (uint8_t)(b[6] * 8), 0, 0 };
+    uint8_t cdb[12] = { ops[b[2] % sizeof(ops)], b[3], b[4], 0, 0, b[5], b[6], 0, b[7],
+                        (uint8_t)(b[6] * 8),     0,    0 };
     out(h, base + 6, (b[1] & 1) != 0 ? 0xa0 : 0xb0);
     out(h, base + 1, b[1] >> 1 & 1);
     out(h, base + 4, b[7]);
@@ -112,7 +126,8 @@ static void event(struct harness *h, const uint8_t b[8])
         }
         break;
     case 10: /* an I/O error somewhere */
-        block_fake_fail(media[b[1] % MEDIA], (enum block_op)(b[2] % 4), b[3] * 512u, (b[4] & 1) != 0 ? -5 : 0);
+        block_fake_fail(media[b[1] % MEDIA], (enum block_op)(b[2] % 4), b[3] * 512u,
+                        (b[4] & 1) != 0 ? -5 : 0);
         break;
     case 11:
         if (b[1] == 0xa5) {
@@ -148,7 +163,9 @@ static void teardown(void)
     }
 }
 
-static const struct fuzz_range ports[] = { { 0x1f0, 8 }, { 0x3f6, 1 }, { 0x170, 8 }, { 0x376, 1 }, { BM, 16 }, { 0, 0 } };
+static const struct fuzz_range ports[] = { { 0x1f0, 8 }, { 0x3f6, 1 }, { 0x170, 8 },
+                                           { 0x376, 1 }, { BM, 16 },   { 0, 0 } };
 static const uint8_t devfns[] = { DEVFN, 0xff };
 
-FUZZ_DEVICE(.setup = setup, .ports = ports, .devfns = devfns, .event = event, .check = check, .teardown = teardown)
+FUZZ_DEVICE(.setup = setup, .ports = ports, .devfns = devfns, .event = event, .check = check,
+            .teardown = teardown)

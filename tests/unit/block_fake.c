@@ -27,8 +27,8 @@ static void run(struct block *b, struct block_request *req)
 {
     struct fake *f = b->state;
     int rc = 0;
-    bool hit = req->op == BLOCK_FLUSH ||
-               (f->fail_offset >= req->offset_bytes && f->fail_offset - req->offset_bytes < req->length_bytes);
+    bool hit = req->op == BLOCK_FLUSH || (f->fail_offset >= req->offset_bytes &&
+                                          f->fail_offset - req->offset_bytes < req->length_bytes);
     if (f->fail_error != 0 && req->op == f->fail_op && hit) {
         rc = f->fail_error;
     }

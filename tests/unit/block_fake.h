@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * Images in memory whose completions and errors a test controls. They are real struct blocks over a backend of their own, so the checks of
- * block.c stay in the path.
+ * Images in memory whose completions and errors a test controls. They are real struct blocks over a
+ * backend of their own, so the checks of block.c stay in the path.
  */
 #include "block/block.h"
 
@@ -15,7 +15,8 @@ void block_fake_hold(struct block *b, bool hold);
 /* Completes up to n waiting requests, oldest first. Returns how many. */
 unsigned block_fake_run(struct block *b, unsigned n);
 unsigned block_fake_waiting(const struct block *b);
-/* Requests of this operation that touch the byte at offset (flushes: any) fail with -errno `error`; 0: none do. */
+/* Requests of this operation that touch the byte at offset (flushes: any) fail with -errno `error`;
+ * 0: none do. */
 void block_fake_fail(struct block *b, enum block_op op, uint64_t offset, int error);
 /* Counters. */
 struct block_fake_log {

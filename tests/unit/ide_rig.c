@@ -39,7 +39,12 @@ static struct rig *create(uint64_t disk_bytes, uint64_t cd_bytes)
     const struct ide_drive_config drives[IDE_DRIVES] = {
         { .present = true, .medium = r->disk, .index = 0, .id = "disk0" },
         { .present = false },
-        { .present = true, .cdrom = true, .readonly = true, .medium = r->cd, .index = 2, .id = "ide-5632" },
+        { .present = true,
+          .cdrom = true,
+          .readonly = true,
+          .medium = r->cd,
+          .index = 2,
+          .id = "ide-5632" },
         { .present = false },
     };
     return finish(r, drives);

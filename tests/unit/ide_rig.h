@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* What the drive tests share: a board with PIIX IDE on fake images, task file helpers, packets, bus master transfers. */
+/* What the drive tests share: a board with PIIX IDE on fake images, task file helpers, packets, bus
+ * master transfers. */
 #include "hw/ide.h"
 #include "hw/piix_ide.h"
 #include "tests/unit/block_fake.h"
@@ -24,14 +25,16 @@ struct rig {
     struct block *disk, *cd; /* primary master, secondary master */
 };
 
-/* A disk at drive 0 and a CD at drive 2; pattern data: see block_fake_byte(). Bus mastering is on, BAR 4 at BM_BASE. */
+/* A disk at drive 0 and a CD at drive 2; pattern data: see block_fake_byte(). Bus mastering is on,
+ * BAR 4 at BM_BASE. */
 struct rig *rig_create(void);
 /* The same with tiny images, for tests that need thousands. */
 struct rig *rig_create_small(void);
 /* The same without media or drives where NULL. */
 struct rig *rig_create_with(const struct ide_drive_config drives[IDE_DRIVES]);
 void rig_destroy(struct rig *r);
-/* Steps the loop until the drive at base is not BSY, or some turns have passed. Returns the (alternate) status. */
+/* Steps the loop until the drive at base is not BSY, or some turns have passed. Returns the
+ * (alternate) status. */
 uint8_t rig_wait(struct rig *r, uint16_t base);
 
 uint8_t in8(struct rig *r, unsigned port);
@@ -46,7 +49,8 @@ void pio_out(struct rig *r, uint16_t base, const void *buf, unsigned len);
 
 /* Sends a packet; feature: 1 = DMA. */
 void packet(struct rig *r, uint16_t base, const uint8_t cdb[12], unsigned limit, uint8_t feature);
-/* Packet, then reads all DRQ blocks of the answer into buf. Returns the bytes, or -1 on a check condition. */
+/* Packet, then reads all DRQ blocks of the answer into buf. Returns the bytes, or -1 on a check
+ * condition. */
 int packet_in(struct rig *r, const uint8_t cdb[12], unsigned limit, void *buf, unsigned len);
 /* Key << 16 | ASC << 8 | ASCQ by REQUEST SENSE. */
 unsigned sense(struct rig *r);

@@ -57,13 +57,17 @@ static void identify(struct rig *r, uint16_t base, uint8_t cmd, uint16_t *w)
 static void reset_values(void **state)
 {
     struct rig *r = *state;
-    static const uint8_t disk[] = { 1, 1, 1, 0, 0, 0xa0, 0x50 }, none[] = { 1, 1, 1, 0xff, 0xff, 0xb0, 0 };
+    static const uint8_t disk[] = { 1, 1, 1, 0, 0, 0xa0, 0x50 },
+                         none[] = { 1, 1, 1, 0xff, 0xff, 0xb0, 0 };
     static const uint8_t cd[] = { 1, 1, 1, 0x14, 0xeb, 0xa0, 0x00 };
     const struct {
         uint16_t base;
         uint8_t device;
         const uint8_t *want;
-    } rows[] = { { PRIMARY, 0xa0, disk }, { PRIMARY, 0xb0, none }, { SECONDARY, 0xa0, cd }, { SECONDARY, 0xb0, none } };
+    } rows[] = { { PRIMARY, 0xa0, disk },
+                 { PRIMARY, 0xb0, none },
+                 { SECONDARY, 0xa0, cd },
+                 { SECONDARY, 0xb0, none } };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         out8(r, rows[i].base + 6u, rows[i].device);
         for (unsigned reg = 1; reg <= 7; reg++) {
@@ -104,12 +108,18 @@ static void identify_words(void **state)
     struct rig *r = *state;
     uint16_t w[256];
     identify(r, PRIMARY, 0xec, w);
+    /* clang-format off */
     static const uint16_t want[][2] = {
-        { 0, 0x0040 }, { 1, RIG_DISK_SECTORS / 1008 }, { 3, 16 }, { 6, 63 }, { 10, 0x514d }, { 12, 0x3030 }, { 13, 0x3120 },
-        { 23, 0x322e }, { 27, 0x5145 }, { 47, 0x8010 }, { 49, 0x0b00 }, { 53, 7 }, { 55, 16 }, { 56, 63 },
-        { 59, 0x0110 }, { 60, RIG_DISK_SECTORS }, { 61, 0 }, { 63, 7 }, { 64, 3 }, { 80, 0xf0 }, { 82, 0x4021 },
-        { 83, 0x7400 }, { 85, 0x4021 }, { 88, 0x203f }, { 93, 0x6001 }, { 100, RIG_DISK_SECTORS }, { 169, 1 },
+        { 0, 0x0040 }, { 1, RIG_DISK_SECTORS / 1008 }, { 3, 16 }, { 6, 63 }, { 10, 0x514d },
+        { 12, 0x3030 }, { 13, 0x3120 },
+        { 23, 0x322e }, { 27, 0x5145 }, { 47, 0x8010 }, { 49, 0x0b00 }, { 53, 7 }, { 55, 16 },
+        { 56, 63 },
+        { 59, 0x0110 }, { 60, RIG_DISK_SECTORS }, { 61, 0 }, { 63, 7 }, { 64, 3 }, { 80, 0xf0 },
+        { 82, 0x4021 },
+        { 83, 0x7400 }, { 85, 0x4021 }, { 88, 0x203f }, { 93, 0x6001 },
+        { 100, RIG_DISK_SECTORS }, { 169, 1 },
     };
+    /* clang-format on */
     for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
         if (w[want[i][0]] != want[i][1]) {
             fail_msg("word %u: %#x, want %#x", want[i][0], w[want[i][0]], want[i][1]);
@@ -130,15 +140,19 @@ static void identify_words(void **state)
     assert_int_equal(in8(r, PRIMARY + 7), 0x41);
 }
 
-/* Every opcode on both kinds of drive: accepted, data, or aborted. The table is what ATA/ATAPI-6 and the IDENTIFY words promise. */
+/* Every opcode on both kinds of drive: accepted, data, or aborted. The table is what ATA/ATAPI-6
+ * and the IDENTIFY words promise. */
 static void every_opcode(void **state)
 {
     struct rig *r = *state;
-    static const uint8_t disk_nodata[] = { 0x10, 0x27, 0x40, 0x41, 0x42, 0x70, 0x90, 0x91, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99,
-                                           0xc6, 0xe0, 0xe1, 0xe2, 0xe3, 0xe5, 0xe6, 0xe7, 0xea, 0xf5, 0xf8 };
-    static const uint8_t disk_drq[] = { 0x20, 0x21, 0x24, 0x29, 0x30, 0x31, 0x34, 0x39, 0x3c, 0xc4, 0xc5, 0xec };
+    static const uint8_t disk_nodata[] = { 0x10, 0x27, 0x40, 0x41, 0x42, 0x70, 0x90, 0x91, 0x94,
+                                           0x95, 0x96, 0x97, 0x98, 0x99, 0xc6, 0xe0, 0xe1, 0xe2,
+                                           0xe3, 0xe5, 0xe6, 0xe7, 0xea, 0xf5, 0xf8 };
+    static const uint8_t disk_drq[] = { 0x20, 0x21, 0x24, 0x29, 0x30, 0x31,
+                                        0x34, 0x39, 0x3c, 0xc4, 0xc5, 0xec };
     static const uint8_t disk_dma[] = { 0x25, 0x35, 0xc8, 0xc9, 0xca, 0xcb };
-    static const uint8_t cd_nodata[] = { 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0xe0, 0xe1, 0xe2, 0xe3, 0xe5, 0xe6, 0xe7, 0x90 };
+    static const uint8_t cd_nodata[] = { 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0xe0,
+                                         0xe1, 0xe2, 0xe3, 0xe5, 0xe6, 0xe7, 0x90 };
     static const uint8_t cd_drq[] = { 0xa0, 0xa1 };
     for (unsigned cd = 0; cd < 2; cd++) {
         uint16_t base = cd ? SECONDARY : PRIMARY;
@@ -147,7 +161,8 @@ static void every_opcode(void **state)
             out8(r, control, IDE_SRST);
             out8(r, control, 0);
             (void)rig_wait(r, base);
-            bool drq = cd ? memchr(cd_drq, (int)op, sizeof(cd_drq)) != NULL : memchr(disk_drq, (int)op, sizeof(disk_drq)) != NULL;
+            bool drq = cd ? memchr(cd_drq, (int)op, sizeof(cd_drq)) != NULL
+                          : memchr(disk_drq, (int)op, sizeof(disk_drq)) != NULL;
             bool ok = cd ? memchr(cd_nodata, (int)op, sizeof(cd_nodata)) != NULL
                          : memchr(disk_nodata, (int)op, sizeof(disk_nodata)) != NULL;
             bool dma = !cd && memchr(disk_dma, (int)op, sizeof(disk_dma)) != NULL;
@@ -181,7 +196,8 @@ static void pio_read(void **state)
     for (unsigned i = 0; i < 3; i++) {
         assert_int_equal(in8(r, PRIMARY_CONTROL), ATA_DRDY | ATA_DSC | ATA_DRQ);
         assert_true(r->h->plat.isa[14]);
-        assert_int_equal(in8(r, PRIMARY + 7), ATA_DRDY | ATA_DSC | ATA_DRQ); /* takes the interrupt */
+        assert_int_equal(in8(r, PRIMARY + 7),
+                         ATA_DRDY | ATA_DSC | ATA_DRQ); /* takes the interrupt */
         assert_false(r->h->plat.isa[14]);
         pio_in(r, PRIMARY, buf + 512 * i, 512);
     }
@@ -279,7 +295,8 @@ static void pio_write(void **state)
     pio_out(r, PRIMARY, buf, 512);
     assert_true(r->h->plat.isa[14]);
     assert_int_equal(in8(r, PRIMARY + 7), 0x58);
-    harness_out(r->h, PRIMARY, 4, (uint32_t)(buf[512] | buf[513] << 8 | buf[514] << 16 | (uint32_t)buf[515] << 24));
+    harness_out(r->h, PRIMARY, 4,
+                (uint32_t)(buf[512] | buf[513] << 8 | buf[514] << 16 | (uint32_t)buf[515] << 24));
     pio_out(r, PRIMARY, buf + 516, 508);
     assert_int_equal(in8(r, PRIMARY + 7), 0x50);
     assert_memory_equal(block_fake_data(r->disk) + 50 * 512, buf, sizeof(buf));
@@ -454,10 +471,11 @@ static void set_features(void **state)
         uint8_t feature, count;
         bool ok;
     } rows[] = {
-        { 0x03, 0x00, true }, { 0x03, 0x01, true }, { 0x03, 0x0c, true }, { 0x03, 0x0d, false }, { 0x03, 0x22, true },
-        { 0x03, 0x23, false }, { 0x03, 0x45, true }, { 0x03, 0x46, false }, { 0x03, 0x80, false }, { 0x02, 0, true },
-        { 0x82, 0, true }, { 0xaa, 0, true }, { 0x55, 0, true }, { 0x66, 0, true }, { 0xcc, 0, true }, { 0x10, 0, false },
-        { 0x00, 0, false }, { 0xff, 0, false },
+        { 0x03, 0x00, true },  { 0x03, 0x01, true },  { 0x03, 0x0c, true }, { 0x03, 0x0d, false },
+        { 0x03, 0x22, true },  { 0x03, 0x23, false }, { 0x03, 0x45, true }, { 0x03, 0x46, false },
+        { 0x03, 0x80, false }, { 0x02, 0, true },     { 0x82, 0, true },    { 0xaa, 0, true },
+        { 0x55, 0, true },     { 0x66, 0, true },     { 0xcc, 0, true },    { 0x10, 0, false },
+        { 0x00, 0, false },    { 0xff, 0, false },
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         out8(r, PRIMARY + 6, 0xe0);
@@ -505,9 +523,10 @@ static void smart(void **state)
         uint8_t sub, count, lba;
         uint8_t status;
     } rows[] = {
-        { 0xd0, 0, 0, 0x58 }, { 0xd1, 0, 0, 0x58 }, { 0xd2, 0xf1, 0, 0x50 }, { 0xd3, 0, 0, 0x50 }, { 0xd4, 0, 1, 0x50 },
-        { 0xd5, 1, 0, 0x58 }, { 0xd5, 1, 1, 0x58 }, { 0xd5, 1, 6, 0x58 }, { 0xd5, 1, 9, 0x41 }, { 0xda, 0, 0, 0x50 },
-        { 0xd9, 0, 0, 0x50 }, { 0xd0, 0, 0, 0x41 }, { 0xd8, 0, 0, 0x50 }, { 0xdf, 0, 0, 0x41 },
+        { 0xd0, 0, 0, 0x58 }, { 0xd1, 0, 0, 0x58 }, { 0xd2, 0xf1, 0, 0x50 }, { 0xd3, 0, 0, 0x50 },
+        { 0xd4, 0, 1, 0x50 }, { 0xd5, 1, 0, 0x58 }, { 0xd5, 1, 1, 0x58 },    { 0xd5, 1, 6, 0x58 },
+        { 0xd5, 1, 9, 0x41 }, { 0xda, 0, 0, 0x50 }, { 0xd9, 0, 0, 0x50 },    { 0xd0, 0, 0, 0x41 },
+        { 0xd8, 0, 0, 0x50 }, { 0xdf, 0, 0, 0x41 },
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         out8(r, PRIMARY + 1, rows[i].sub);
@@ -574,7 +593,8 @@ static void save_in_the_middle(void **state)
     expect_pattern(buf, 60 * 512, 512);
 }
 
-/* Hostile saved states: every byte of a state changed in turn is refused or leaves a board that works on. */
+/* Hostile saved states: every byte of a state changed in turn is refused or leaves a board that
+ * works on. */
 static void hostile_state(void **state)
 {
     static const uint8_t flips[] = { 0x01, 0x80, 0xff };
@@ -619,10 +639,27 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(reset_values), T(task_file_latches), T(identify_words), T(every_opcode), T(pio_read), T(pio_access_sizes),
-        T(multiple), T(pio_write), T(counts_and_addresses), T(asynchronous), T(reset_during_request), T(reset_during_drq),
-        T(interrupt_masking), T(errors), T(set_features), T(power), T(smart), T(diagnostic), T(slave_takes_no_command),
-        T(save_in_the_middle), cmocka_unit_test_setup_teardown(hostile_state, setup_small, teardown),
+        T(reset_values),
+        T(task_file_latches),
+        T(identify_words),
+        T(every_opcode),
+        T(pio_read),
+        T(pio_access_sizes),
+        T(multiple),
+        T(pio_write),
+        T(counts_and_addresses),
+        T(asynchronous),
+        T(reset_during_request),
+        T(reset_during_drq),
+        T(interrupt_masking),
+        T(errors),
+        T(set_features),
+        T(power),
+        T(smart),
+        T(diagnostic),
+        T(slave_takes_no_command),
+        T(save_in_the_middle),
+        cmocka_unit_test_setup_teardown(hostile_state, setup_small, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -78,14 +78,16 @@ static void read_blocks(void **state)
     static const struct {
         unsigned limit, sectors, first, blocks;
     } rows[] = {
-        { 2048, 1, 2048, 1 },    { 2048, 3, 2048, 3 },   { 3000, 3, 3000, 3 },  { 1001, 2, 1000, 5 },
-        { 65535, 64, 65534, 3 }, { 65534, 33, 65534, 2 }, { 4096, 40, 4096, 20 }, { 1, 1, 2, 1024 },
+        { 2048, 1, 2048, 1 },   { 2048, 3, 2048, 3 },    { 3000, 3, 3000, 3 },
+        { 1001, 2, 1000, 5 },   { 65535, 64, 65534, 3 }, { 65534, 33, 65534, 2 },
+        { 4096, 40, 4096, 20 }, { 1, 1, 2, 1024 },
     };
     static uint8_t buf[64 * 2048];
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         uint32_t lba = 7 + (uint32_t)i;
         unsigned got = 0, blocks = 0, want = rows[i].sectors * 2048;
-        packet(r, SECONDARY, CDB(0x28, 0, 0, 0, 0, (uint8_t)lba, 0, 0, (uint8_t)rows[i].sectors), rows[i].limit, 0);
+        packet(r, SECONDARY, CDB(0x28, 0, 0, 0, 0, (uint8_t)lba, 0, 0, (uint8_t)rows[i].sectors),
+               rows[i].limit, 0);
         while ((rig_wait(r, SECONDARY) & ATA_DRQ) != 0) {
             unsigned n = (unsigned)(in8(r, SECONDARY + 4) | in8(r, SECONDARY + 5) << 8);
             if (blocks == 0) {
@@ -101,7 +103,8 @@ static void read_blocks(void **state)
         assert_int_equal(blocks, rows[i].blocks);
         expect_pattern(buf, lba * 2048u, want);
     }
-    assert_int_equal(packet_in(r, CDB(0xa8, 0, 0, 0, 1, 0, 0, 0, 0, 2), 2048, buf, sizeof(buf)), 4096); /* READ(12) */
+    assert_int_equal(packet_in(r, CDB(0xa8, 0, 0, 0, 1, 0, 0, 0, 0, 2), 2048, buf, sizeof(buf)),
+                     4096); /* READ(12) */
     expect_pattern(buf, 256 * 2048u, 4096);
     assert_int_equal(packet_in(r, CDB(0x28, 0, 0, 0, 0, 1, 0, 0, 0), 2048, buf, sizeof(buf)), 0);
     /* Limit 0 is a broken PIO request. */
@@ -133,10 +136,13 @@ static void range_and_errors(void **state)
 {
     struct rig *r = *state;
     static uint8_t buf[8 * 2048];
-    assert_int_equal(run(r, CDB(0x28, 0, 0, 0, 0x01, 0xf4, 0, 0, 1)), 0x052100); /* 500: one past the end */
+    assert_int_equal(run(r, CDB(0x28, 0, 0, 0, 0x01, 0xf4, 0, 0, 1)),
+                     0x052100); /* 500: one past the end */
     assert_int_equal(run(r, CDB(0x28, 0, 0, 0, 0x01, 0xf3, 0, 0, 2)), 0x052100);
-    assert_int_equal(run(r, CDB(0xa8, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)), 0x052100);
-    assert_int_equal(packet_in(r, CDB(0x28, 0, 0, 0, 0x01, 0xf3, 0, 0, 1), ANY, buf, sizeof(buf)), 2048);
+    assert_int_equal(run(r, CDB(0xa8, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)),
+                     0x052100);
+    assert_int_equal(packet_in(r, CDB(0x28, 0, 0, 0, 0x01, 0xf3, 0, 0, 1), ANY, buf, sizeof(buf)),
+                     2048);
     assert_int_equal(run(r, CDB(0x2b, 0, 0, 0, 0x01, 0xf3)), 0);
     assert_int_equal(run(r, CDB(0x2b, 0, 0, 0, 0x01, 0xf4)), 0x052100);
     assert_int_equal(run(r, CDB(0xff)), 0x052000);
@@ -154,15 +160,17 @@ static void range_and_errors(void **state)
     assert_int_equal(in8(r, SECONDARY + 1), 0x30);
     assert_int_equal(sense(r), 0x031100);
     block_fake_fail(r->cd, BLOCK_READ, 0, 0);
-    assert_int_equal(packet_in(r, CDB(0x28, 0, 0, 0, 0, 100, 0, 0, 8), ANY, buf, sizeof(buf)), 8 * 2048);
+    assert_int_equal(packet_in(r, CDB(0x28, 0, 0, 0, 0, 100, 0, 0, 8), ANY, buf, sizeof(buf)),
+                     8 * 2048);
 }
 
 /* Every packet opcode: which exist. */
 static void every_packet_opcode(void **state)
 {
     struct rig *r = *state;
-    static const uint8_t known[] = { 0x00, 0x03, 0x12, 0x1a, 0x1b, 0x1e, 0x25, 0x28, 0x2b, 0x42, 0x43, 0x46,
-                                     0x4a, 0x51, 0x52, 0x5a, 0xa8, 0xad, 0xb9, 0xbb, 0xbd, 0xbe };
+    static const uint8_t known[] = { 0x00, 0x03, 0x12, 0x1a, 0x1b, 0x1e, 0x25, 0x28,
+                                     0x2b, 0x42, 0x43, 0x46, 0x4a, 0x51, 0x52, 0x5a,
+                                     0xa8, 0xad, 0xb9, 0xbb, 0xbd, 0xbe };
     for (unsigned op = 0; op < 256; op++) {
         unsigned s = run(r, CDB((uint8_t)op));
         if (memchr(known, (int)op, sizeof(known)) != NULL) {
@@ -173,6 +181,7 @@ static void every_packet_opcode(void **state)
     }
 }
 
+/* clang-format off */
 static const struct answer {
     const char *name;
     uint8_t cdb[12];
@@ -192,43 +201,57 @@ static const struct answer {
       { 0, 18, 1, 1, 0, 0x14, 1, 0, 0, 0, 0, 0, 0, 0x16, 0xaa, 0, 0, 0, 1, 0xf4 }, 20 },
     { "toc msf", { 0x43, 2, 0, 0, 0, 0, 0, 3, 0 }, 20, 0,
       { 0, 18, 1, 1, 0, 0x14, 1, 0, 0, 0, 2, 0, 0, 0x16, 0xaa, 0, 0, 0, 8, 50 }, 20 },
-    { "toc lead-out", { 0x43, 0, 0, 0, 0, 0, 0xaa, 3, 0 }, 12, 0, { 0, 10, 1, 1, 0, 0x16, 0xaa, 0, 0, 0, 1, 0xf4 }, 12 },
+    { "toc lead-out", { 0x43, 0, 0, 0, 0, 0, 0xaa, 3, 0 }, 12, 0,
+      { 0, 10, 1, 1, 0, 0x16, 0xaa, 0, 0, 0, 1, 0xf4 }, 12 },
     { "toc track 5", { 0x43, 0, 0, 0, 0, 0, 5, 3, 0 }, -1, 0x052400, { 0 }, 0 },
     { "toc cut", { 0x43, 0, 0, 0, 0, 0, 0, 0, 4 }, 4, 0, { 0, 18, 1, 1 }, 4 },
     { "toc sessions", { 0x43, 0, 1, 0, 0, 0, 0, 3, 0 }, 12, 0, { 0, 10, 1, 1, 0, 0x14, 1, 0 }, 12 },
-    { "toc sessions, SFF", { 0x43, 0, 0, 0, 0, 0, 0, 3, 0, 0x40 }, 12, 0, { 0, 10, 1, 1, 0, 0x14, 1, 0 }, 12 },
+    { "toc sessions, SFF", { 0x43, 0, 0, 0, 0, 0, 0, 3, 0, 0x40 }, 12, 0,
+      { 0, 10, 1, 1, 0, 0x14, 1, 0 }, 12 },
     { "toc raw", { 0x43, 2, 2, 0, 0, 0, 0, 3, 0 }, 48, 0,
       { 0, 46, 1, 1, 1, 0x14, 0, 0xa0, 0, 0, 0, 0, 1, 0, 0, 1, 0x14, 0, 0xa1, 0, 0, 0, 0, 1, 0, 0,
         1, 0x14, 0, 0xa2, 0, 0, 0, 0, 0, 8, 50, 1, 0x14, 0, 1, 0, 0, 0, 0, 0, 2, 0 }, 48 },
     { "toc format 4", { 0x43, 0, 4, 0, 0, 0, 0, 3, 0 }, -1, 0x052400, { 0 }, 0 },
-    { "mode errors", { 0x5a, 0, 0x01, 0, 0, 0, 0, 1, 0 }, 16, 0, { 0, 14, 1, 0, 0, 0, 0, 0, 1, 6, 0, 5 }, 16 },
-    { "mode audio", { 0x5a, 0, 0x0e, 0, 0, 0, 0, 1, 0 }, 24, 0, { 0, 22, 1, 0, 0, 0, 0, 0, 0x0e, 14 }, 10 },
+    { "mode errors", { 0x5a, 0, 0x01, 0, 0, 0, 0, 1, 0 }, 16, 0,
+      { 0, 14, 1, 0, 0, 0, 0, 0, 1, 6, 0, 5 }, 16 },
+    { "mode audio", { 0x5a, 0, 0x0e, 0, 0, 0, 0, 1, 0 }, 24, 0,
+      { 0, 22, 1, 0, 0, 0, 0, 0, 0x0e, 14 }, 10 },
     { "mode capabilities", { 0x5a, 0, 0x2a, 0, 0, 0, 0, 1, 0 }, 30, 0,
-      { 0, 28, 1, 0, 0, 0, 0, 0, 0x2a, 20, 0x3b, 0, 0x71, 0x60, 0x29, 0, 2, 0xc0, 0, 2, 2, 0, 2, 0xc0 }, 30 },
-    { "mode all", { 0x5a, 0, 0x3f, 0, 0, 0, 0, 1, 0 }, 54, 0, { 0, 52, 1, 0, 0, 0, 0, 0, 1, 6 }, 10 },
-    { "mode changeable", { 0x5a, 0, 0x6a, 0, 0, 0, 0, 1, 0 }, 30, 0, { 0, 28, 1, 0, 0, 0, 0, 0, 0x2a, 20, 0, 0 }, 30 },
+
+      { 0, 28, 1, 0, 0, 0, 0, 0, 0x2a, 20, 0x3b, 0, 0x71, 0x60, 0x29, 0, 2, 0xc0, 0, 2, 2, 0, 2,
+        0xc0 }, 30 },
+    { "mode all", { 0x5a, 0, 0x3f, 0, 0, 0, 0, 1, 0 }, 54, 0,
+      { 0, 52, 1, 0, 0, 0, 0, 0, 1, 6 }, 10 },
+    { "mode changeable", { 0x5a, 0, 0x6a, 0, 0, 0, 0, 1, 0 }, 30, 0,
+      { 0, 28, 1, 0, 0, 0, 0, 0, 0x2a, 20, 0, 0 }, 30 },
     { "mode saved", { 0x5a, 0, 0xea, 0, 0, 0, 0, 1, 0 }, -1, 0x053900, { 0 }, 0 },
     { "mode unknown", { 0x5a, 0, 0x05, 0, 0, 0, 0, 1, 0 }, -1, 0x052400, { 0 }, 0 },
     { "mode(6)", { 0x1a, 0, 0x2a, 0, 255 }, 26, 0, { 25, 1, 0, 0, 0x2a, 20 }, 6 },
-    { "configuration head", { 0x46, 0, 0, 0, 0, 0, 0, 0, 8 }, 8, 0, { 0, 0, 0, 72, 0, 0, 0, 8 }, 8 },
+    { "configuration head", { 0x46, 0, 0, 0, 0, 0, 0, 0, 8 }, 8, 0,
+      { 0, 0, 0, 72, 0, 0, 0, 8 }, 8 },
     { "configuration profiles", { 0x46, 2, 0, 0, 0, 0, 0, 1, 0 }, 20, 0,
       { 0, 0, 0, 16, 0, 0, 0, 8, 0, 0, 3, 8, 0, 0x10, 0, 0, 0, 8, 1, 0 }, 20 },
-    { "configuration one", { 0x46, 2, 0, 0x1e, 0, 0, 0, 1, 0 }, 16, 0, { 0, 0, 0, 12, 0, 0, 0, 8, 0, 0x1e, 9, 4 }, 16 },
-    { "configuration absent", { 0x46, 2, 0, 0x20, 0, 0, 0, 1, 0 }, 8, 0, { 0, 0, 0, 4, 0, 0, 0, 8 }, 8 },
+    { "configuration one", { 0x46, 2, 0, 0x1e, 0, 0, 0, 1, 0 }, 16, 0,
+      { 0, 0, 0, 12, 0, 0, 0, 8, 0, 0x1e, 9, 4 }, 16 },
+    { "configuration absent", { 0x46, 2, 0, 0x20, 0, 0, 0, 1, 0 }, 8, 0,
+      { 0, 0, 0, 4, 0, 0, 0, 8 }, 8 },
     { "configuration bad", { 0x46, 3, 0, 0, 0, 0, 0, 1, 0 }, -1, 0x052400, { 0 }, 0 },
     { "events", { 0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8 }, 8, 0, { 0, 6, 4, 0x10, 0, 2, 0, 0 }, 8 },
     { "events, none of ours", { 0x4a, 1, 0, 0, 0x40, 0, 0, 0, 8 }, 4, 0, { 0, 2, 0x80, 0x10 }, 4 },
     { "events, asynchronous", { 0x4a, 0, 0, 0, 0x10, 0, 0, 0, 8 }, -1, 0x052400, { 0 }, 0 },
-    { "disc information", { 0x51, 0, 0, 0, 0, 0, 0, 1, 0 }, 34, 0, { 0, 32, 0x0e, 1, 1, 1, 1, 0x20 }, 34 },
+    { "disc information", { 0x51, 0, 0, 0, 0, 0, 0, 1, 0 }, 34, 0,
+      { 0, 32, 0x0e, 1, 1, 1, 1, 0x20 }, 34 },
     { "disc information, other", { 0x51, 1, 0, 0, 0, 0, 0, 1, 0 }, -1, 0x052400, { 0 }, 0 },
     { "track information", { 0x52, 1, 0, 0, 0, 1, 0, 1, 0 }, 36, 0, { 0, 34, 1, 1, 0, 4, 1 }, 7 },
     { "track information, track 2", { 0x52, 1, 0, 0, 0, 2, 0, 1, 0 }, -1, 0x052400, { 0 }, 0 },
     { "mechanism", { 0xbd, 0, 0, 0, 0, 0, 0, 0, 0, 255 }, 8, 0, { 0, 0, 0, 0, 0, 1 }, 8 },
-    { "sub-channel", { 0x42, 0, 0x40, 1, 0, 0, 0, 0, 64 }, 16, 0, { 0, 0x15, 0, 12, 1, 0x14, 1, 1 }, 16 },
+    { "sub-channel", { 0x42, 0, 0x40, 1, 0, 0, 0, 0, 64 }, 16, 0,
+      { 0, 0x15, 0, 12, 1, 0x14, 1, 1 }, 16 },
     { "sub-channel head", { 0x42, 0, 0, 1, 0, 0, 0, 0, 64 }, 4, 0, { 0, 0x15, 0, 0 }, 4 },
     { "sub-channel MCN", { 0x42, 0, 0x40, 2, 0, 0, 0, 0, 64 }, 24, 0, { 0, 0x15, 0, 20, 2 }, 24 },
     { "sub-channel bad", { 0x42, 0, 0x40, 9, 0, 0, 0, 0, 64 }, -1, 0x052400, { 0 }, 0 },
-    { "dvd formats", { 0xad, 0, 0, 0, 0, 0, 0, 0xff, 1, 0 }, 20, 0, { 0, 18, 0, 0, 0, 0x40, 8, 4, 1, 0x40, 0, 8 }, 12 },
+    { "dvd formats", { 0xad, 0, 0, 0, 0, 0, 0, 0xff, 1, 0 }, 20, 0,
+      { 0, 18, 0, 0, 0, 0x40, 8, 4, 1, 0x40, 0, 8 }, 12 },
     { "dvd structure of a CD", { 0xad, 0, 0, 0, 0, 0, 0, 0, 1, 0 }, -1, 0x053002, { 0 }, 0 },
     { "read cd, nothing", { 0xbe, 0, 0, 0, 0, 16, 0, 0, 1, 0 }, 0, 0, { 0 }, 0 },
     { "read cd, subchannel", { 0xbe, 0, 0, 0, 0, 16, 0, 0, 1, 0x10, 1 }, -1, 0x052400, { 0 }, 0 },
@@ -237,6 +260,7 @@ static const struct answer {
     { "speed", { 0xbb, 0, 0xff, 0xff }, 0, 0, { 0 }, 0 },
     { "start", { 0x1b, 0, 0, 0, 1 }, 0, 0, { 0 }, 0 },
 };
+/* clang-format on */
 
 static void golden_answers(void **state)
 {
@@ -267,17 +291,21 @@ static void raw_sectors(void **state)
 {
     struct rig *r = *state;
     static uint8_t b[3 * 2352];
-    static const uint8_t head[] = { 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0x00, 0x02, 0x16, 1 };
-    assert_int_equal(packet_in(r, CDB(0xbe, 0, 0, 0, 0, 16, 0, 0, 3, 0xf8), ANY, b, sizeof(b)), 3 * 2352);
+    static const uint8_t head[] = { 0,    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+                                    0xff, 0xff, 0xff, 0,    0x00, 0x02, 0x16, 1 };
+    assert_int_equal(packet_in(r, CDB(0xbe, 0, 0, 0, 0, 16, 0, 0, 3, 0xf8), ANY, b, sizeof(b)),
+                     3 * 2352);
     assert_memory_equal(b, head, 16);
     for (unsigned i = 0; i < 3; i++) {
         expect_pattern(b + i * 2352 + 16, (16 + i) * 2048u, 2048);
     }
     assert_int_equal(b[2352 * 2 + 14], 0x18);
-    assert_int_equal(packet_in(r, CDB(0xbe, 8, 0, 0, 0, 16, 0, 0, 2, 0x10), ANY, b, sizeof(b)), 4096);
+    assert_int_equal(packet_in(r, CDB(0xbe, 8, 0, 0, 0, 16, 0, 0, 2, 0x10), ANY, b, sizeof(b)),
+                     4096);
     expect_pattern(b, 16 * 2048u, 4096);
     /* The same by MSF: 00:02:16 to 00:02:18. */
-    assert_int_equal(packet_in(r, CDB(0xb9, 0, 0, 0, 2, 16, 0, 2, 18, 0xf8), ANY, b, sizeof(b)), 2 * 2352);
+    assert_int_equal(packet_in(r, CDB(0xb9, 0, 0, 0, 2, 16, 0, 2, 18, 0xf8), ANY, b, sizeof(b)),
+                     2 * 2352);
     expect_pattern(b + 16, 16 * 2048u, 2048);
     assert_int_equal(run(r, CDB(0xb9, 0, 0, 0, 1, 16, 0, 2, 18, 0xf8)), 0x052400);
     /* And by DMA. */
@@ -341,14 +369,16 @@ static void media_change(void **state)
     assert_int_equal(packet_in(r, CDB(0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8), ANY, b, 8), 8);
     assert_int_equal(b[4], 2);
     assert_int_equal(b[5], 2); /* closed, medium present */
-    assert_int_equal(packet_in(r, CDB(0x12, 0, 0, 0, 36), ANY, b, 36), 36); /* INQUIRY does not take the attention */
+    assert_int_equal(packet_in(r, CDB(0x12, 0, 0, 0, 36), ANY, b, 36),
+                     36); /* INQUIRY does not take the attention */
     assert_int_equal(run(r, CDB(0)), 0x062800);
     assert_int_equal(run(r, CDB(0)), 0);
     assert_int_equal(packet_in(r, CDB(0x25), ANY, b, 8), 8);
     assert_int_equal(b[3], 9);
     assert_int_equal(packet_in(r, CDB(0x28, 0, 0, 0, 0, 9, 0, 0, 1), ANY, b, sizeof(b)), 2048);
     assert_int_equal(b[0], 0x77);
-    assert_int_equal(run(r, CDB(0x28, 0, 0, 0, 0, 10, 0, 0, 1)), 0x052100); /* smaller than the last */
+    assert_int_equal(run(r, CDB(0x28, 0, 0, 0, 0, 10, 0, 0, 1)),
+                     0x052100); /* smaller than the last */
     /* REQUEST SENSE may be what takes the attention. */
     assert_int_equal(piix_ide_set_medium(r->ide, 2, r->cd), 0);
     assert_int_equal(sense(r), 0x062800);
@@ -397,7 +427,7 @@ static void tray_and_lock(void **state)
     assert_int_equal(packet_in(r, CDB(0xbd, 0, 0, 0, 0, 0, 0, 0, 0, 8), ANY, b, 8), 8);
     assert_int_equal(b[1], 0x10);
     assert_int_equal(packet_in(r, CDB(0x46, 0, 0, 0, 0, 0, 0, 0, 8), ANY, b, 8), 8);
-    assert_int_equal(b[7], 0); /* no current profile */
+    assert_int_equal(b[7], 0);                          /* no current profile */
     assert_int_equal(run(r, CDB(0x1b, 0, 0, 0, 3)), 0); /* load */
     assert_int_equal(tray_calls, 2);
     assert_false(tray_last);
@@ -454,10 +484,13 @@ static void change_during_transfer(void **state)
 static void empty_drive(void **state)
 {
     (void)state;
-    const struct ide_drive_config drives[IDE_DRIVES] = { [2] = { .present = true, .cdrom = true, .index = 2, .id = "cd" } };
+    const struct ide_drive_config drives[IDE_DRIVES] = {
+        [2] = { .present = true, .cdrom = true, .index = 2, .id = "cd" }
+    };
     struct rig *r = rig_create_with(drives);
     assert_int_equal(run(r, CDB(0)), 0x023a01);
-    static const uint8_t need_medium[] = { 0x25, 0x28, 0x2b, 0x42, 0x43, 0x51, 0x52, 0xa8, 0xb9, 0xbe };
+    static const uint8_t need_medium[] = { 0x25, 0x28, 0x2b, 0x42, 0x43,
+                                           0x51, 0x52, 0xa8, 0xb9, 0xbe };
     for (size_t i = 0; i < sizeof(need_medium); i++) {
         assert_int_equal(run(r, CDB(need_medium[i])), 0x023a01);
     }
@@ -475,15 +508,19 @@ static void dvd(void **state)
     struct harness *h = harness_create();
     struct block *b = block_fake_create(h->loop, 2048, true);
     b->size_bytes = (uint64_t)2 << 40; /* never read */
-    const struct ide_drive_config drives[IDE_DRIVES] = { [2] = { .present = true, .cdrom = true, .medium = b, .index = 2 } };
+    const struct ide_drive_config drives[IDE_DRIVES] = {
+        [2] = { .present = true, .cdrom = true, .medium = b, .index = 2 }
+    };
     struct rig r = { .h = h };
     assert_int_equal(piix_ide_create(&h->board, RIG_DEVFN, drives, &r.ide), 0);
     uint8_t buf[2052];
     assert_int_equal(packet_in(&r, CDB(0x25), ANY, buf, 8), 8);
-    assert_int_equal(pci_get32((const uint8_t[]){ buf[3], buf[2], buf[1], buf[0] }, 0), (1u << 30) - 1);
+    assert_int_equal(pci_get32((const uint8_t[]){ buf[3], buf[2], buf[1], buf[0] }, 0),
+                     (1u << 30) - 1);
     assert_int_equal(packet_in(&r, CDB(0x46, 0, 0, 0, 0, 0, 0, 0, 8), ANY, buf, 8), 8);
     assert_int_equal(buf[7], 0x10);
-    assert_int_equal(packet_in(&r, CDB(0xad, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff), ANY, buf, sizeof(buf)), 2052);
+    assert_int_equal(
+        packet_in(&r, CDB(0xad, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff), ANY, buf, sizeof(buf)), 2052);
     assert_int_equal(buf[0], 8);
     assert_int_equal(buf[1], 2);
     assert_int_equal(buf[9], 3); /* data starts at 30000h */
@@ -538,9 +575,21 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(protocol), T(read_blocks), T(odd_lengths), T(range_and_errors), T(every_packet_opcode), T(golden_answers),
-        T(raw_sectors), T(dma), T(media_change), T(tray_and_lock), T(change_during_transfer), cmocka_unit_test(empty_drive),
-        cmocka_unit_test(dvd), T(device_reset), T(save_in_the_middle),
+        T(protocol),
+        T(read_blocks),
+        T(odd_lengths),
+        T(range_and_errors),
+        T(every_packet_opcode),
+        T(golden_answers),
+        T(raw_sectors),
+        T(dma),
+        T(media_change),
+        T(tray_and_lock),
+        T(change_during_transfer),
+        cmocka_unit_test(empty_drive),
+        cmocka_unit_test(dvd),
+        T(device_reset),
+        T(save_in_the_middle),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,7 +36,9 @@ static uint8_t pattern(uint64_t i)
 static struct block *open_image(struct fixture *f, bool readonly, bool cdrom)
 {
     char err[256] = "";
-    const struct block_config cfg = { .path = f->path, .format = "raw", .fd = -1, .readonly = readonly, .cdrom = cdrom };
+    const struct block_config cfg = {
+        .path = f->path, .format = "raw", .fd = -1, .readonly = readonly, .cdrom = cdrom
+    };
     struct block *b = block_open(f->loop, &cfg, err, sizeof(err));
     if (b == NULL) {
         fail_msg("%s", err);
@@ -92,7 +94,8 @@ static void on_done(struct block_request *req, int error)
     op->calls++;
 }
 
-static void submit(struct block *b, struct op *op, enum block_op what, uint64_t offset, struct iovec *iov, int n, uint64_t len)
+static void submit(struct block *b, struct op *op, enum block_op what, uint64_t offset,
+                   struct iovec *iov, int n, uint64_t len)
 {
     memset(op, 0, sizeof(*op));
     op->req.op = what;
@@ -133,7 +136,8 @@ static void open_errors(void **state)
         const char *want; /* part of the message */
     } rows[] = {
         { { .path = "/nonexistent/disk.img", .format = "raw", .fd = -1 }, "/nonexistent/disk.img" },
-        { { .path = "/tmp", .format = "raw", .fd = -1, .readonly = true }, "neither a file nor a block device" },
+        { { .path = "/tmp", .format = "raw", .fd = -1, .readonly = true },
+          "neither a file nor a block device" },
         { { .path = "/dev/null", .format = "raw", .fd = -1 }, "/dev/null" },
         { { .path = fifo, .format = "raw", .fd = -1 }, "neither a file nor a block device" },
         { { .path = f->path, .format = "qcow9", .fd = -1 }, "'qcow9' is not supported" },
@@ -160,7 +164,8 @@ static void by_descriptor(void **state)
     char err[256];
     int fd = open(f->path, O_RDONLY);
     struct block_config cfg = { .fd = fd, .format = "raw" };
-    assert_null(block_open(f->loop, &cfg, err, sizeof(err))); /* not writable, and the descriptor stays ours */
+    assert_null(block_open(f->loop, &cfg, err,
+                           sizeof(err))); /* not writable, and the descriptor stays ours */
     assert_int_equal(fcntl(fd, F_GETFD) >= 0, 1);
     cfg.readonly = true;
     struct block *b = block_open(f->loop, &cfg, err, sizeof(err));
@@ -233,8 +238,14 @@ static void fua_and_discard(void **state)
     struct iovec iov = { buf, sizeof(buf) };
     memset(buf, 0x42, sizeof(buf));
     memset(&op, 0, sizeof(op));
-    op.req = (struct block_request){ .op = BLOCK_WRITE, .fua = true, .offset_bytes = 8192, .length_bytes = 4096,
-                                     .iov = &iov, .iovcnt = 1, .done = on_done, .opaque = &op };
+    op.req = (struct block_request){ .op = BLOCK_WRITE,
+                                     .fua = true,
+                                     .offset_bytes = 8192,
+                                     .length_bytes = 4096,
+                                     .iov = &iov,
+                                     .iovcnt = 1,
+                                     .done = on_done,
+                                     .opaque = &op };
     block_submit(f->b, &op.req);
     assert_int_equal(block_drain(f->b), 0);
     assert_int_equal(op.calls, 1);
@@ -323,7 +334,8 @@ static void close_with_requests(void **state)
     loop_poll(f->loop, 0);
 }
 
-/* A file size limit stands for the full file system: the error arrives, and when the condition clears, writes work. */
+/* A file size limit stands for the full file system: the error arrives, and when the condition
+ * clears, writes work. */
 static void host_write_error(void **state)
 {
     struct fixture *f = *state;
@@ -336,7 +348,8 @@ static void host_write_error(void **state)
     low.rlim_cur = SIZE / 2;
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
     assert_int_equal(do_op(f, BLOCK_WRITE, SIZE / 2 + 4096, buf, 4096), -EFBIG);
-    assert_int_equal(do_op(f, BLOCK_WRITE, SIZE / 2 - 2048, buf, 4096), -EFBIG); /* part of it went out */
+    assert_int_equal(do_op(f, BLOCK_WRITE, SIZE / 2 - 2048, buf, 4096),
+                     -EFBIG); /* part of it went out */
     assert_int_equal(do_op(f, BLOCK_WRITE, 0, buf, 4096), 0);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
     assert_int_equal(do_op(f, BLOCK_WRITE, SIZE / 2 - 2048, buf, 4096), 0);
@@ -366,8 +379,10 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(open_errors), T(by_descriptor), T(sizes), T(read_and_write), T(fua_and_discard), T(refusals),
-        T(truncated_under_us), T(many_cold_requests), T(close_with_requests), T(host_write_error), T(fake_backend),
+        T(open_errors),        T(by_descriptor),      T(sizes),
+        T(read_and_write),     T(fua_and_discard),    T(refusals),
+        T(truncated_under_us), T(many_cold_requests), T(close_with_requests),
+        T(host_write_error),   T(fake_backend),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* PIIX3 IDE: configuration space, bus master registers, scatter-gather, resets in the middle, unplug. */
+/* PIIX3 IDE: configuration space, bus master registers, scatter-gather, resets in the middle,
+ * unplug. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -39,7 +40,8 @@ static void config_space(void **state)
     struct rig *r = *state;
     assert_int_equal(harness_pci_read(r->h, RIG_DEVFN, 0, 4), 0x70108086);
     assert_int_equal(harness_pci_read(r->h, RIG_DEVFN, 8, 4), 0x01018000);
-    assert_int_equal(harness_pci_read(r->h, RIG_DEVFN, PCI_INTERRUPT_PIN, 1), 0); /* ISA lines, no INTx */
+    assert_int_equal(harness_pci_read(r->h, RIG_DEVFN, PCI_INTERRUPT_PIN, 1),
+                     0); /* ISA lines, no INTx */
     harness_pci_write(r->h, RIG_DEVFN, 0x20, 4, 0xffffffff);
     assert_int_equal(harness_pci_read(r->h, RIG_DEVFN, 0x20, 4), 0xfffffff1);
     for (unsigned reg = 0x10; reg < 0x20; reg += 4) { /* the other BARs do not exist */
@@ -181,7 +183,8 @@ static void tiny_pieces(void **state)
     ata28(r, PRIMARY, WRITE_DMA, 30, 3);
     bm_start(r, 0, LIST, false);
     assert_int_equal(rig_wait(r, PRIMARY), ATA_DRDY | ATA_DSC);
-    assert_memory_equal(block_fake_data(r->disk) + 30 * 512, block_fake_data(r->disk) + 9 * 512, 3 * 512);
+    assert_memory_equal(block_fake_data(r->disk) + 30 * 512, block_fake_data(r->disk) + 9 * 512,
+                        3 * 512);
     assert_int_equal(r->h->plat.holds, 0);
 }
 
@@ -307,7 +310,8 @@ static void stop_in_flight(void **state)
     harness_step(r->h, 1000);
     assert_int_equal(block_fake_waiting(r->disk), 0); /* no further piece moves */
     assert_false(r->h->plat.isa[14]);
-    assert_int_equal(in8(r, PRIMARY_CONTROL) & ATA_BSY, ATA_BSY); /* the drive waits for its reset */
+    assert_int_equal(in8(r, PRIMARY_CONTROL) & ATA_BSY,
+                     ATA_BSY); /* the drive waits for its reset */
     assert_int_equal(r->h->plat.ram[DATA + 0x1000 * 64], 0);
     out8(r, PRIMARY_CONTROL, 4);
     out8(r, PRIMARY_CONTROL, 0);
@@ -482,7 +486,9 @@ static void refused(void **state)
     (void)state;
     struct harness *h = harness_create();
     struct piix_ide *ide = NULL;
-    const struct ide_drive_config drives[IDE_DRIVES] = { { .present = true } }; /* a disk without an image */
+    const struct ide_drive_config drives[IDE_DRIVES] = {
+        { .present = true }
+    }; /* a disk without an image */
     assert_int_equal(piix_ide_create(&h->board, RIG_DEVFN, drives, &ide), -EINVAL);
     const struct ide_drive_config none[IDE_DRIVES] = { { .present = false } };
     assert_int_equal(piix_ide_create(&h->board, RIG_DEVFN, none, &ide), 0);
@@ -497,11 +503,29 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(config_space), T(bus_master_registers), T(read_dma), T(start_before_command), T(write_dma),
-        T(count_zero_is_64k_and_merging), T(large_transfer), T(tiny_pieces), T(ragged_pieces), T(short_list), T(long_list),
-        T(hostile_addresses), T(reset_in_flight), T(stop_in_flight), T(board_reset_in_flight),
-        cmocka_unit_test(destroy_in_flight), T(dma_error), T(trim), T(bus_mastering_off), T(unplug), T(save_unplugged),
-        T(save_in_the_middle), cmocka_unit_test(refused),
+        T(config_space),
+        T(bus_master_registers),
+        T(read_dma),
+        T(start_before_command),
+        T(write_dma),
+        T(count_zero_is_64k_and_merging),
+        T(large_transfer),
+        T(tiny_pieces),
+        T(ragged_pieces),
+        T(short_list),
+        T(long_list),
+        T(hostile_addresses),
+        T(reset_in_flight),
+        T(stop_in_flight),
+        T(board_reset_in_flight),
+        cmocka_unit_test(destroy_in_flight),
+        T(dma_error),
+        T(trim),
+        T(bus_mastering_off),
+        T(unplug),
+        T(save_unplugged),
+        T(save_in_the_middle),
+        cmocka_unit_test(refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
