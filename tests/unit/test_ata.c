@@ -295,8 +295,7 @@ static void pio_write(void **state)
     pio_out(r, PRIMARY, buf, 512);
     assert_true(r->h->plat.isa[14]);
     assert_int_equal(in8(r, PRIMARY + 7), 0x58);
-    harness_out(r->h, PRIMARY, 4,
-                (uint32_t)(buf[512] | buf[513] << 8 | buf[514] << 16 | (uint32_t)buf[515] << 24));
+    harness_out(r->h, PRIMARY, 4, pci_get32(buf, 512));
     pio_out(r, PRIMARY, buf + 516, 508);
     assert_int_equal(in8(r, PRIMARY + 7), 0x50);
     assert_memory_equal(block_fake_data(r->disk) + 50 * 512, buf, sizeof(buf));
