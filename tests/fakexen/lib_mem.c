@@ -63,7 +63,7 @@ void *xenforeignmemory_map2(xenforeignmemory_handle *fmem, uint32_t dom, void *a
     fx_hypercall(FX_OP_FOREIGN_MAP);
     /* Pages that cannot be mapped stay without access: touching them is fatal, as under Xen. */
     char *base = mmap(addr, pages * FX_PAGE, PROT_NONE,
-                      flags | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+                      (flags & MAP_FIXED) | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
         return NULL;
     fx_lock(sh);
