@@ -17,7 +17,6 @@ enum {
     GFX_MODE_READ1 = 0x08,
     STATUS1_BLANK = 0x01,
     STATUS1_VSYNC = 0x08,
-    ATTR_INDEX_SCREEN_ON = 0x20,
 };
 
 /* Bits a guest can set. */
