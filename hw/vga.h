@@ -179,7 +179,7 @@ struct vga_host {
     /* window decoding, from the registers by vga_update_window() */
     uint32_t win_first, win_len; /* offset in the 128 KiB */
     uint8_t win_map;             /* enum window_map in vga.c */
-    bool win_linear; /* set by the adapter: the window is plain memory whatever the VGA registers say */
+    bool win_linear;             /* set by the adapter: the window is plain memory whatever the VGA registers say */
     bool win_plain;              /* writes store the byte: no rotate, set/reset, function, bit mask */
     bool io_3d;                  /* CRTC at 0x3d4 rather than 0x3b4 */
     /* retrace */

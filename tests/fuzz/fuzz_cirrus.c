@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The Cirrus adapter: extended registers, apertures, BLTs. Its memory is exactly as large as the sanitizer knows, so one byte outside is a
- * finding. */
+/* The Cirrus adapter: extended registers, apertures, BLTs. Its memory is exactly as large as the sanitizer knows, so
+ * one byte outside is a finding. */
 #include <stdlib.h>
 
 #include "hw/vga.h"

@@ -36,7 +36,8 @@ static void setup(struct harness *h)
     harness_out(h, 0x3c2, 1, 1);
 }
 
-/* Several registers at once, so that modes are reached: index, then values; or a whole VBE mode; or a refused placement. */
+/* Several registers at once, so that modes are reached: index, then values; or a whole VBE mode; or a refused
+ * placement. */
 static void event(struct harness *h, const uint8_t b[8])
 {
     static const uint16_t ports[4] = {0x3c4, 0x3ce, 0x3d4, 0x3c4};
@@ -83,7 +84,8 @@ static void teardown(void)
     loop_destroy(loop);
 }
 
-static const struct fuzz_range ports[] = {{0x3b4, 2}, {0x3ba, 1}, {0x3c0, 16}, {0x3d4, 2}, {0x3da, 1}, {0x1ce, 4}, {0, 0}};
+static const struct fuzz_range ports[] = {{0x3b4, 2}, {0x3ba, 1}, {0x3c0, 16}, {0x3d4, 2},
+                                          {0x3da, 1}, {0x1ce, 4}, {0, 0}};
 static const struct fuzz_range mmio[] = {{0xa0000, 0x20000}, {0xe8000000, 0x1000}, {0xe0000000, 0x100000}, {0, 0}};
 static const uint8_t devfns[] = {PCI_DEVFN(3, 0), 0xff};
 

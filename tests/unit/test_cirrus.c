@@ -260,22 +260,38 @@ static void fill(uint8_t *mem, size_t len, unsigned seed)
 static uint8_t rop_by_truth(unsigned rop, uint8_t s, uint8_t d)
 {
     switch (rop) {
-    case 0x00: return 0;
-    case 0x90: return (uint8_t)~(s | d);
-    case 0x50: return (uint8_t)(~s & d);
-    case 0xd0: return (uint8_t)~s;
-    case 0x09: return (uint8_t)(s & ~d);
-    case 0x0b: return (uint8_t)~d;
-    case 0x59: return s ^ d;
-    case 0xda: return (uint8_t)~(s & d);
-    case 0x05: return s & d;
-    case 0x95: return (uint8_t)~(s ^ d);
-    case 0xd6: return (uint8_t)(~s | d);
-    case 0x0d: return s;
-    case 0xad: return (uint8_t)(s | ~d);
-    case 0x6d: return s | d;
-    case 0x0e: return 0xff;
-    default: return d; /* 0x06 and codes that do not exist */
+    case 0x00:
+        return 0;
+    case 0x90:
+        return (uint8_t) ~(s | d);
+    case 0x50:
+        return (uint8_t)(~s & d);
+    case 0xd0:
+        return (uint8_t)~s;
+    case 0x09:
+        return (uint8_t)(s & ~d);
+    case 0x0b:
+        return (uint8_t)~d;
+    case 0x59:
+        return s ^ d;
+    case 0xda:
+        return (uint8_t) ~(s & d);
+    case 0x05:
+        return s & d;
+    case 0x95:
+        return (uint8_t) ~(s ^ d);
+    case 0xd6:
+        return (uint8_t)(~s | d);
+    case 0x0d:
+        return s;
+    case 0xad:
+        return (uint8_t)(s | ~d);
+    case 0x6d:
+        return s | d;
+    case 0x0e:
+        return 0xff;
+    default:
+        return d; /* 0x06 and codes that do not exist */
     }
 }
 
@@ -347,7 +363,8 @@ static void test_patterns_and_fills(void **state)
     mem[0x1008] = 0xa5;
     blit(h, &(struct op){20, 1, 64, 0, 0x4000, 0x1008, CIRRUS_BLT_PATTERN | CIRRUS_BLT_EXPAND | 0x10, 0x0d,
                          .fg = 0x1122, .bg = 0x3344});
-    assert_memory_equal(mem + 0x4000, "\x22\x11\x44\x33\x22\x11\x44\x33\x44\x33\x22\x11\x44\x33\x22\x11\x22\x11\x44\x33", 20);
+    assert_memory_equal(mem + 0x4000,
+                        "\x22\x11\x44\x33\x22\x11\x44\x33\x44\x33\x22\x11\x44\x33\x22\x11\x22\x11\x44\x33", 20);
     /* solid, 32 bits, xor */
     memset(mem + 0x5000, 0xff, 16);
     blit(h, &(struct op){8, 2, 8, 0, 0x5000, 0x3fffff, CIRRUS_BLT_PATTERN | CIRRUS_BLT_EXPAND | 0x30, 0x59,
@@ -365,7 +382,8 @@ static void test_colour_expansion(void **state)
     assert_memory_equal(mem + 0x200, "\x07\x07\x09\x09\x09\x09\x09\x07\x07\x09\x09\x09\0\0\0\0", 16);
     assert_memory_equal(mem + 0x210, "\x09\x09\x07\x07\x07\x07\x07\x07\x09\x09\x09\x09", 12);
     memset(mem + 0x200, 0xee, 64);
-    blit(h, &(struct op){8, 1, 16, 0, 0x200, 0x100, CIRRUS_BLT_EXPAND | CIRRUS_BLT_TRANSPARENT, 0x0d, .fg = 7, .skip = 1});
+    blit(h,
+         &(struct op){8, 1, 16, 0, 0x200, 0x100, CIRRUS_BLT_EXPAND | CIRRUS_BLT_TRANSPARENT, 0x0d, .fg = 7, .skip = 1});
     assert_memory_equal(mem + 0x200, "\xee\x07\xee\xee\xee\xee\xee\x07\xee", 9);
     memset(mem + 0x200, 0xee, 64);
     blit(h, &(struct op){8, 1, 16, 0, 0x200, 0x100, CIRRUS_BLT_EXPAND | CIRRUS_BLT_TRANSPARENT, 0x0d, .fg = 7, .bg = 5,
@@ -402,13 +420,14 @@ static void test_from_cpu(void **state)
     for (unsigned i = 0; i < sizeof(block); i++) {
         block[i] = i % 8 == 4 ? 0x80 : 0;
     }
-    blit(h, &(struct op){40, 3, 64, 0, 0x2000, 0, CIRRUS_BLT_FROM_CPU | CIRRUS_BLT_EXPAND, 0x0d, .ext = CIRRUS_EXT_DWORD,
-                         .fg = 1, .bg = 2});
+    blit(h, &(struct op){40, 3, 64, 0, 0x2000, 0, CIRRUS_BLT_FROM_CPU | CIRRUS_BLT_EXPAND, 0x0d,
+                         .ext = CIRRUS_EXT_DWORD, .fg = 1, .bg = 2});
     bus_write_rep(h->board.bus, BUS_MMIO, LFB + 64, 4, block, 16);
     assert_int_equal(reg_r(h, 0x3ce, 0x31) & 3, 0);
     assert_memory_equal(mem + 0x2000 + 2 * 64 + 31, "\2\1\2\2\2\2\2\2\2\0", 10);
     /* a pattern from the CPU, then the reset bit in the middle of another */
-    blit(h, &(struct op){8, 2, 16, 0, 0x3000, 0, CIRRUS_BLT_FROM_CPU | CIRRUS_BLT_PATTERN | CIRRUS_BLT_EXPAND, 0x0d, .fg = 1});
+    blit(h, &(struct op){8, 2, 16, 0, 0x3000, 0, CIRRUS_BLT_FROM_CPU | CIRRUS_BLT_PATTERN | CIRRUS_BLT_EXPAND, 0x0d,
+                         .fg = 1});
     harness_write(h, LFB, 8, 0x8001);
     assert_memory_equal(mem + 0x3000, "\0\0\0\0\0\0\0\1", 8);
     assert_memory_equal(mem + 0x3010, "\1\0\0\0\0\0\0\0", 8);
@@ -443,14 +462,14 @@ static void test_rectangles_out_of_memory(void **state)
     uint8_t *mem = vga_memory(h);
     static uint8_t before[VRAM];
     static const struct op bad[] = {
-        {16, 2, 16, 16, VRAM - 31, 0, 0, 0x0e, 0, 0, 0, 0, 0},            /* one byte past the end */
-        {16, 2, 16, 16, 0, VRAM - 31, 0, 0x0d, 0, 0, 0, 0, 0},            /* source */
-        {16, 2, 16, 16, 30, 4096, 1, 0x0e, 0, 0, 0, 0, 0},                /* backwards below zero */
+        {16, 2, 16, 16, VRAM - 31, 0, 0, 0x0e, 0, 0, 0, 0, 0}, /* one byte past the end */
+        {16, 2, 16, 16, 0, VRAM - 31, 0, 0x0d, 0, 0, 0, 0, 0}, /* source */
+        {16, 2, 16, 16, 30, 4096, 1, 0x0e, 0, 0, 0, 0, 0},     /* backwards below zero */
         {16, 2, 16, 16, 4096, 30, 1, 0x0d, 0, 0, 0, 0, 0},
         {8192, 2048, 8191, 0, 0, 0, 0, 0x0e, 0, 0, 0, 0, 0},
         {16, 1, 0, 0, VRAM - 15, 0, 0x40, 0x0e, 0, 0, 0, 0, 0},
-        {16, 1, 0, 0, 0, VRAM - 8, 0x40, 0x0d, 0, 0, 0, 0, 0},            /* pattern */
-        {64, 100, 64, 0, 0, VRAM - 799, 0x80, 0x0d, 0, 0, 0, 1, 2},       /* monochrome source: 8 bytes a row */
+        {16, 1, 0, 0, 0, VRAM - 8, 0x40, 0x0d, 0, 0, 0, 0, 0},      /* pattern */
+        {64, 100, 64, 0, 0, VRAM - 799, 0x80, 0x0d, 0, 0, 0, 1, 2}, /* monochrome source: 8 bytes a row */
         {16, 2, 16, 16, VRAM - 31, 0, CIRRUS_BLT_FROM_CPU, 0x0d, 0, 0, 0, 0, 0},
         {16, 1, 16, 16, 0, 64, CIRRUS_BLT_TO_CPU, 0x0e, 0, 0, 0, 0, 0},
     };

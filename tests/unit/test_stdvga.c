@@ -66,7 +66,8 @@ static void test_vram_sizes(void **state)
     static const struct {
         uint32_t bytes, bar;
         uint16_t units;
-    } sizes[] = {{1000, 1 << 20, 16}, {12 << 20, 16 << 20, 192}, {64 << 20, 64 << 20, 1024}, {255u << 20, 64 << 20, 1024}};
+    } sizes[] = {
+        {1000, 1 << 20, 16}, {12 << 20, 16 << 20, 192}, {64 << 20, 64 << 20, 1024}, {255u << 20, 64 << 20, 1024}};
 
     (void)state;
     for (unsigned i = 0; i < 4; i++) {
@@ -89,7 +90,8 @@ static void test_rom(void **state)
     rom[0] = 0x55;
     rom[4999] = 0xaa;
     assert_int_equal(stdvga_create(&h->board, &cfg, NULL), 0);
-    assert_int_equal(stdvga_create(&h->board, &cfg, NULL), -EEXIST); /* ports and slot are taken, nothing is left behind */
+    assert_int_equal(stdvga_create(&h->board, &cfg, NULL),
+                     -EEXIST); /* ports and slot are taken, nothing is left behind */
     harness_pci_write(h, PCI_DEVFN(2, 0), 0x30, 4, 0xfffffffe);
     assert_int_equal(harness_pci_read(h, PCI_DEVFN(2, 0), 0x30, 4), 0xffffe000);
     harness_pci_write(h, PCI_DEVFN(2, 0), 0x30, 4, 0xe0000001);
@@ -239,7 +241,7 @@ static void test_depths(void **state)
         uint8_t bytes;
         uint32_t want;
     } depths[] = {
-        {15, "\x00\x7c", 2, 0xff0000}, {15, "\x10\x42", 2, 0x848484}, {16, "\xe0\x07", 2, 0x00ff00},
+        {15, "\x00\x7c", 2, 0xff0000}, {15, "\x10\x42", 2, 0x848484},     {16, "\xe0\x07", 2, 0x00ff00},
         {16, "\x10\x84", 2, 0x848284}, {24, "\x33\x22\x11", 3, 0x112233}, {32, "\x33\x22\x11\xff", 4, 0x112233},
         {8, "\x99", 1, 0xff00ff},
     };
@@ -372,10 +374,9 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_identity),   T(test_vram_sizes), T(test_rom),
-        T(test_dispi_registers), T(test_sizes), T(test_clear),
-        T(test_banks),      T(test_mmio),       T(test_depths),
-        T(test_8bit_dac),   T(test_planar_vbe), T(test_panning_and_dirty_rows),
+        T(test_identity),       T(test_vram_sizes), T(test_rom),        T(test_dispi_registers),
+        T(test_sizes),          T(test_clear),      T(test_banks),      T(test_mmio),
+        T(test_depths),         T(test_8bit_dac),   T(test_planar_vbe), T(test_panning_and_dirty_rows),
         T(test_lfb_not_placed), T(test_save),
     };
 

@@ -60,8 +60,10 @@ static void test_write_masks(void **state)
         attr_w(h, i, 0xff);
         harness_in(h, 0x3da, 1);
         harness_out(h, 0x3c0, 1, i);
-        assert_int_equal(harness_in(h, 0x3c1, 1),
-                         i < 16 || i == 0x12 ? 0x3f : i == 0x10 ? 0xef : i == 0x11 ? 0xff : 0x0f);
+        assert_int_equal(harness_in(h, 0x3c1, 1), i < 16 || i == 0x12 ? 0x3f
+                                                  : i == 0x10         ? 0xef
+                                                  : i == 0x11         ? 0xff
+                                                                      : 0x0f);
     }
     harness_out(h, 0x3da, 1, 0xff);
     assert_int_equal(harness_in(h, 0x3ca, 1), 0x10);
@@ -156,10 +158,10 @@ static void test_retrace(void **state)
         was = st & 8;
         loop_advance(h->loop, STEP_NS);
     }
-    assert_in_range(in_frame, 69, 71);            /* 28.322 MHz / (900 * 449) */
-    assert_in_range(blank, 23000, 33000);         /* 1 - (80 / 100) * (400 / 449) */
+    assert_in_range(in_frame, 69, 71);    /* 28.322 MHz / (900 * 449) */
+    assert_in_range(blank, 23000, 33000); /* 1 - (80 / 100) * (400 / 449) */
     harness_in(h, 0x3da, 1);
-    loop_advance(h->loop, 50000000);              /* a poller that is slow still sees that there was one */
+    loop_advance(h->loop, 50000000); /* a poller that is slow still sees that there was one */
     assert_int_equal(harness_in(h, 0x3da, 1) & 8, 8);
 }
 
@@ -535,7 +537,7 @@ static void test_cga_picture(void **state)
     struct harness *h = s->h;
 
     set_mode(h, &mode_04);
-    harness_write(h, 0xb8000 + 80, 1, 0x1b);          /* row 2: pixels 0 1 2 3 */
+    harness_write(h, 0xb8000 + 80, 1, 0x1b);              /* row 2: pixels 0 1 2 3 */
     harness_write(h, 0xb8000 + 0x2000 + 80 + 1, 1, 0xe4); /* row 3: 3 2 1 0 from x = 4 */
     screen_look(s);
     assert_int_equal(display_width(s->d), 640);
