@@ -113,15 +113,45 @@ static uint64_t bar_address(const struct pci_device *pd, unsigned n)
     return addr;
 }
 
+/* Moving video memory costs a hypercall per page and drops all our mappings of the guest, and firmware and systems switch decoding off
+ * and on around every probe of a BAR. So the memory stays where it was until it is to appear elsewhere or another BAR comes there. */
+static int vram_move(struct pci_bar *bar, uint64_t addr)
+{
+    int ret;
+
+    if (bar->vram_addr == addr) {
+        return 0;
+    }
+    ret = vram_place(bar->vram, addr);
+    if (ret == 0) {
+        bar->vram_addr = addr;
+    }
+    return ret;
+}
+
+/* Takes video memory that stayed behind out of [addr, addr + size). */
+static void evict_vram(struct pci_bus *bus, uint64_t addr, uint64_t size)
+{
+    for (unsigned devfn = 0; devfn < 256; devfn++) {
+        struct pci_device *pd = bus->fn[devfn];
+
+        for (unsigned n = 0; pd != NULL && n < PCI_REGIONS; n++) {
+            struct pci_bar *bar = &pd->bars[n];
+
+            if (bar->vram != NULL && bar->addr == NOWHERE && bar->vram_addr != NOWHERE &&
+                addr < bar->vram_addr + vram_size(bar->vram) && bar->vram_addr < addr + size) {
+                vram_move(bar, NOWHERE);
+            }
+        }
+    }
+}
+
 static void bar_unmap(struct pci_device *pd, unsigned n)
 {
     struct pci_bar *bar = &pd->bars[n];
 
     if (bar->addr == NOWHERE) {
         return;
-    }
-    if (bar->vram != NULL) {
-        vram_place(bar->vram, VRAM_UNPLACED);
     }
     bus_remove(pd->board->bus, bar->region);
     bar->region = 0;
@@ -149,8 +179,11 @@ static void bar_map(struct pci_device *pd, unsigned n, uint64_t addr)
         bar->region = id;
     }
     bar->addr = addr;
+    if (bar->kind != PCI_BAR_IO) {
+        evict_vram(pd->board->pci, addr, bar->size);
+    }
     if (bar->vram != NULL && !bar->trap) {
-        int ret = vram_place(bar->vram, addr);
+        int ret = vram_move(bar, addr);
 
         if (ret != 0) {
             log_limited(&limit, "%s: video memory cannot be placed at %#llx (%s)", pd->ops->base.name,
@@ -189,7 +222,7 @@ void pci_vram_trap(struct pci_device *pd, unsigned n, bool trap)
     }
     bar->trap = trap;
     if (bar->addr != NOWHERE) {
-        vram_place(bar->vram, trap ? VRAM_UNPLACED : bar->addr);
+        vram_move(bar, trap ? VRAM_UNPLACED : bar->addr);
     }
 }
 
@@ -233,7 +266,7 @@ void pci_init(struct pci_device *pd, struct board *b, const struct pci_device_op
     pd->dev = dev;
     pd->devfn = devfn;
     for (unsigned n = 0; n < PCI_REGIONS; n++) {
-        pd->bars[n].addr = NOWHERE;
+        pd->bars[n].addr = pd->bars[n].vram_addr = NOWHERE;
     }
     pci_set16(pd->config, PCI_VENDOR_ID, id->vendor);
     pci_set16(pd->config, PCI_DEVICE_ID, id->device);

@@ -56,6 +56,7 @@ struct pci_bar {
     struct vram *vram;        /* RAM-backed: placed at the BAR, never traps; may be smaller than size */
     bool trap;                /* vram is kept out of the BAR for now: accesses reach ops */
     uint64_t addr;            /* where it decodes now, UINT64_MAX: nowhere */
+    uint64_t vram_addr;       /* where the vram is; it stays behind when decoding stops, until something else needs the place */
     int region;               /* bus region while ops decode, or 0 */
 };
 

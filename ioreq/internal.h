@@ -66,7 +66,10 @@ struct platform {
     unsigned nbound;
     evtchn_port_t masked[IOREQ_VCPUS_MAX + 1]; /* events taken and not unmasked yet */
     unsigned nmasked;
-    unsigned spin_skip, spin_skip_left; /* see server.c: when waiting did not pay */
+    /* Waiting for the next request, see server.c. */
+    unsigned spin_skip, spin_skip_left;
+    unsigned spin_turns_per_us;
+    unsigned spin_gap; /* mean gap between requests that waiting found, in turns */
     struct {
         uint64_t wakeups, requests, buffered, spin_hits, spin_misses;
     } stats; /* traced at the end */

@@ -4,8 +4,10 @@
  *
  * Most of a round trip is waking up, not working. So after an answer the loop looks at the shared page for a while before it sleeps: the
  * next request of a busy guest then costs one system call (the notification). While it looks, the event channels stay masked; before it
- * sleeps it unmasks them, and an event that was raised meanwhile fires then, so none is lost. Looking pays only when requests come in runs, so
- * each time it was in vain the next chances are passed over, 1, 3, 7 ... 255 of them, until one pays again.
+ * sleeps it unmasks them, and an event that was raised meanwhile fires then, so none is lost. How long it looks follows the gaps between
+ * the requests of the present run, up to SPIN_MAX_US. Looking pays only when requests come in runs, so each time it was in vain the
+ * next chances are passed over, 1, 3, 7 ... 255 of them, until one pays again: an idle guest costs nothing.
+ * Time is counted in turns of the loop, calibrated at start: reading a clock is slow where Xen has to emulate the TSC.
  */
 #include <errno.h>
 #include <sched.h>
@@ -27,10 +29,14 @@ enum {
     FLAG_READ = 0x20,
     FLAG_DF = 0x40,
     REP_MAX = 4096, /* Xen's own limit of items in a request */
-    SPIN_NS = 200000,     /* how long to look for the next request */
-    SPIN_YIELD_NS = 20000, /* how often to let others on this CPU run meanwhile */
+    SPIN_MAX_US = 500,   /* how long to look for the next request, at most */
+    SPIN_MIN_US = 20,
+    SPIN_GAPS = 6,       /* ... and in multiples of the mean gap */
+    SPIN_WORK_TURNS = 64,    /* how often to look for other work of the loop meanwhile */
+    SPIN_YIELD_US = 20,      /* how often to let others on this CPU run meanwhile */
     SPIN_SKIP_MAX = 255,
-    SLICE_NS = 2000000, /* after so long in here, other file descriptors get a turn */
+    SPIN_CALIBRATE_TURNS = 1000,
+    SLICE_REQUESTS = 64, /* after so many in a row, other file descriptors get a turn */
     BUFFERED_POLL_NS = 10000000,
 };
 
@@ -348,30 +354,52 @@ static bool any_ready(const struct platform *p)
     return false;
 }
 
-/* Looks for the next request for SPIN_NS; false when none came (or other work did). *now is moved on. */
-static bool spin(struct platform *p, uint64_t *now)
+/* Turns of the loop in spin() per microsecond, at least 1. The shortest of some tries: others may run in between. */
+static unsigned calibrate_spin(const struct platform *p)
 {
-    uint64_t start = *now;
-    uint64_t yielded = start;
+    uint64_t best = UINT64_MAX;
 
-    do {
-        for (int i = 0; i < 32; i++) {
+    for (int i = 0; i < 5; i++) {
+        uint64_t start = now_ns();
+        uint64_t took;
+
+        for (int n = 0; n < SPIN_CALIBRATE_TURNS; n++) {
             if (any_ready(p)) {
-                p->spin_skip = 0;
-                p->stats.spin_hits++;
-                return true;
+                break;
             }
             __builtin_ia32_pause();
         }
-        if (loop_work_waits(p->loop)) {
+        took = now_ns() - start;
+        best = took < best ? took : best;
+    }
+    best = best > 0 ? best : 1;
+    return SPIN_CALIBRATE_TURNS * 1000 / best > 0 ? (unsigned)(SPIN_CALIBRATE_TURNS * 1000 / best) : 1;
+}
+
+/* Looks for the next request; false when none came in time or the loop has other work. */
+static bool spin(struct platform *p)
+{
+    unsigned per_us = p->spin_turns_per_us;
+    unsigned max = SPIN_MAX_US * per_us;
+    unsigned limit = p->spin_gap * SPIN_GAPS;
+    unsigned yield = SPIN_YIELD_US * per_us;
+
+    limit = limit < SPIN_MIN_US * per_us ? SPIN_MIN_US * per_us : limit > max || p->spin_skip > 0 ? max : limit;
+    for (unsigned i = 1; i <= limit; i++) {
+        if (any_ready(p)) {
+            p->spin_gap = (p->spin_gap * 7 + i) / 8;
+            p->spin_skip = 0;
+            p->stats.spin_hits++;
+            return true;
+        }
+        __builtin_ia32_pause();
+        if (i % SPIN_WORK_TURNS == 0 && loop_work_waits(p->loop)) {
             return false;
         }
-        *now = now_ns();
-        if (*now - yielded >= SPIN_YIELD_NS) {
+        if (i % yield == 0) {
             sched_yield();
-            *now = yielded = now_ns();
         }
-    } while (*now - start < SPIN_NS);
+    }
     p->stats.spin_misses++;
     p->spin_skip = p->spin_skip * 2 + 1 < SPIN_SKIP_MAX ? p->spin_skip * 2 + 1 : SPIN_SKIP_MAX;
     p->spin_skip_left = p->spin_skip;
@@ -381,13 +409,10 @@ static bool spin(struct platform *p, uint64_t *now)
 /* Serves until nothing is ready and looking for more does not pay, then lets the event channels wake us again. */
 static void serve(struct platform *p)
 {
-    uint64_t start = now_ns();
-    uint64_t now = start;
-
-    while (p->running) {
+    for (unsigned turns = 0; p->running; turns++) {
         bool any = serve_all(p);
 
-        if (loop_work_waits(p->loop) || now - start > SLICE_NS) {
+        if (loop_work_waits(p->loop) || turns >= SLICE_REQUESTS) {
             bottom_half_schedule(&p->more);
             return;
         }
@@ -398,8 +423,7 @@ static void serve(struct platform *p)
             p->spin_skip_left--;
             break;
         }
-        now = now_ns();
-        if (!spin(p, &now) && !loop_work_waits(p->loop)) {
+        if (!spin(p) && !loop_work_waits(p->loop)) {
             break;
         }
     }
@@ -492,6 +516,8 @@ int platform_start(struct platform *p, struct board *board, char *err, size_t er
         }
         p->vcpu_port[p->nbound] = (evtchn_port_t)port;
     }
+    p->spin_turns_per_us = calibrate_spin(p);
+    p->spin_gap = SPIN_MAX_US * p->spin_turns_per_us;
     ret = xenevtchn_bind_interdomain(p->evtchn, dom, bufport);
     if (ret < 0) {
         snprintf(err, errlen, "cannot bind the buffered event channel of domain %d: %s", p->cfg.domid, strerror(errno));

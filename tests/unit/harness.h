@@ -33,6 +33,7 @@ struct platform {
         bool readonly;
     } last_readonly;
     unsigned holds; /* guestmem_hold() depth */
+    uint64_t vram_gpa; /* where the last vram_place() put it */
     bool fail_vram_place;
 };
 

@@ -119,7 +119,7 @@ int vram_place(struct vram *v, uint64_t gpa)
     if (v->plat->fail_vram_place) {
         return -EBUSY;
     }
-    v->gpa = gpa;
+    v->gpa = v->plat->vram_gpa = gpa;
     v->tracking = false;
     return 0;
 }

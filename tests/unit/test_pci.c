@@ -397,6 +397,30 @@ static void test_vram_bar(void **state)
     assert_true(s->moved[2] == 0xf2000000);
 }
 
+/* Decoding off leaves the memory where it is, since it usually comes on again at once; whoever needs the place gets it. */
+static void test_vram_lingers(void **state)
+{
+    (void)state;
+    place();
+    assert_true(h->plat.vram_gpa == 0xf2000000);
+    wr(PCI_COMMAND, 2, PCI_COMMAND_IO);
+    assert_true(h->plat.vram_gpa == 0xf2000000);
+    wr(PCI_COMMAND, 2, PCI_COMMAND_IO | PCI_COMMAND_MEMORY);
+    assert_true(h->plat.vram_gpa == 0xf2000000);
+    wr(PCI_COMMAND, 2, 0);
+    wr(PCI_BAR0 + 8, 4, 0xf4000000);
+    wr(PCI_BAR0 + 4, 4, 0xf2001000); /* BAR 1 over what stayed behind */
+    assert_true(h->plat.vram_gpa == 0xf2000000);
+    wr(PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+    assert_true(h->plat.vram_gpa == 0xf4000000);
+    wr(PCI_COMMAND, 2, 0);
+    wr(PCI_BAR0 + 8, 4, 0xffff0000); /* not an address: BAR 2 decodes no more */
+    wr(PCI_BAR0 + 4, 4, 0xf4000000);
+    wr(PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+    assert_true(h->plat.vram_gpa == VRAM_UNPLACED);
+    assert_int_equal(harness_read(h, 0xf4000004, 4), 0x1004);
+}
+
 static void test_intx(void **state)
 {
     const bool *line = &h->plat.intx[4][1];
@@ -615,6 +639,7 @@ int main(void)
         TEST(test_overlap),
         TEST(test_rom),
         TEST(test_vram_bar),
+        TEST(test_vram_lingers),
         TEST(test_intx),
         TEST(test_config_edges),
         TEST(test_w1c),
