@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """ATA disk: identify, PIO, DMA and errors against the peer."""
+import random
+
 import fakexen
 import pcibus
 from harness import compare, only, ours, prefix
@@ -373,3 +375,54 @@ def test_dma_wrong(m, out):
     m.outb(d.bm, 0)
     d.reset()
     out("alive", d.pio_in(0x20, 1, lba=3)[0])
+
+
+def random_commands(seed):
+    """Reads, writes and settings in any order, by PIO and DMA, LBA and LBA48; then the whole image."""
+
+    def script(m, out):
+        rng = random.Random(seed)
+        d = with_dma(m)
+        block = 0
+        for step in range(150):
+            lba, n = rng.randrange(SECTORS - 64), rng.randrange(1, 17)
+            wide = rng.randrange(2) == 1
+            kind = rng.choice(("read", "write", "multiple", "dma read", "dma write", "identify", "set"))
+            label = "step %d %s lba %d n %d%s" % (step, kind, lba, n, " ext" if wide else "")
+            if kind == "read":
+                data, status = d.pio_in(0x24 if wide else 0x20, n, lba=lba, lba48=wide)
+                out(label, (data, status, d.regs()))
+            elif kind == "write":
+                data = bytes(rng.randrange(256) for _ in range(512)) * n
+                out(label, (d.pio_out(0x34 if wide else 0x30, data, lba=lba, lba48=wide), d.regs()))
+            elif kind == "multiple" and block:
+                data, status = d.pio_in(0x29 if wide else 0xc4, n, block, lba=lba, lba48=wide)
+                out(label, (data, status, d.regs()))
+            elif kind == "dma read":
+                cut = rng.randrange(1, n * 256) * 2
+                pieces = [(BUFFER + 0x20000, cut), (BUFFER + rng.randrange(0x1000) * 2, n * 512 - cut)]
+                out(label, (d.dma(0x25 if wide else 0xc8, pieces, True, count=n, lba=lba, lba48=wide),
+                            [m.read(a, size) for a, size in pieces if size]))
+            elif kind == "dma write":
+                m.write(BUFFER, bytes(rng.randrange(256) for _ in range(512)) * n)
+                out(label, d.dma(0x35 if wide else 0xca, [(BUFFER, n * 512)], False, count=n, lba=lba,
+                                 lba48=wide))
+            elif kind == "identify":
+                out(label, d.pio_in(0xec, 1))
+            elif kind == "set":
+                block = rng.choice((1, 2, 4, 8, 16))
+                d.issue(0xc6, count=block)
+                out(label, (d.wait(), d.regs()))
+            m.inb(d.base + 7)
+            out(label + " irq", d.irq_level())
+        d.issue(0xe7)
+        out("flush", d.wait())
+        with open(m.disk, "rb") as f:
+            out("image", f.read())
+    return script
+
+
+BUT_WORD_59 = [(".* identify .*", lambda a, b: a[1] == b[1] and a[0][:118] == b[0][:118] and a[0][120:] == b[0][120:],
+                "word 59 follows SET MULTIPLE MODE; the peer keeps its first IDENTIFY data")]
+test_random_1 = compare(BUT_WORD_59, disk=True)(random_commands(1))
+test_random_2 = compare(BUT_WORD_59, disk=True)(random_commands(2))

@@ -100,6 +100,27 @@ def test_random_raw(t):
         t.equal(m.dm_status(), "running")
 
 
+def test_garbage(t):
+    """A guest that writes garbage to everything: the process answers, lives, and does not grow."""
+    def data_kib(m):
+        with open("/proc/%d/status" % m.dm_pid()) as f:
+            return int([x for x in f if x.startswith("RssAnon:")][0].split()[1])
+
+    for vga_kind, seconds in (("cirrus", 3), ("stdvga", 3)):
+        with t.machine(vga=vga_kind, vcpus=2, disk=True, iso=True, serial="null", timeout_ms=30000) as m:
+            pcibus.assign(m)
+            total = int(m.cmd("xen garbage 1000 1"))
+            before = data_kib(m)
+            total += int(m.cmd("xen garbage %d 2" % (1000 * seconds)))
+            pcibus.assign(m)
+            total += int(m.cmd("xen garbage 500 3"))
+            grown = data_kib(m) - before
+            t.equal(m.dm_status(), "running")
+            t.check(grown < 512, "%d KiB more anonymous memory after garbage" % grown)
+            t.check(len(m.log()) < 1 << 20, "log of %d bytes" % len(m.log()))
+            t.notes.append("%s: %d accesses, %+d KiB" % (vga_kind, total, grown))
+
+
 def test_every_port_garbage(t):
     """Writes of every width to every port, reset and power ports aside."""
     rng = random.Random(3)

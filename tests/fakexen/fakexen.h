@@ -34,7 +34,7 @@ extern int fx_shared_fd, fx_machine_fd;
  * 1.10). Exits with a message when that fails. */
 void fx_domain_create(void);
 
-/* Where a guest physical address is in our mapping, or NULL for a hole. Valid up to the page end. */
+/* Where a guest physical address is in our mapping, or NULL for a hole. Valid to the page end. */
 uint8_t *fx_ram(uint64_t gpa);
 
 /* True if a guest write to gpa is dropped (read-only RAM). */
@@ -108,8 +108,8 @@ struct fx_vcpu {
  * Returns false, with a->error set, if Xen would have crashed the domain or nobody answered. */
 bool fx_pio(struct fx_vcpu *v, struct fx_access *a);
 
-/* The same for memory: a hole is an MMIO request, RAM is accessed in place. is_ptr: REP MOVS between
- * addr (MMIO) and data (RAM); count > 1 without is_ptr: REP STOS. */
+/* The same for memory: a hole is an MMIO request, RAM is accessed in place. is_ptr: REP MOVS
+ * between addr (MMIO) and data (RAM); count > 1 without is_ptr: REP STOS. */
 bool fx_mmio(struct fx_vcpu *v, struct fx_access *a);
 
 /* Sends req (state and vp_eport are filled in) to a server as it stands, without any check.
@@ -127,6 +127,11 @@ bool fx_invalidate(struct fx_vcpu *v, char *error, size_t error_len);
 
 /* TIMEOFFSET broadcast. Returns how many rings took it. */
 uint32_t fx_timeoffset(int64_t seconds);
+
+/* ---- garbage.c ---- */
+
+/* Random accesses for ms milliseconds. Returns how many; error is "" or what went wrong. */
+uint64_t fx_garbage(struct fx_vcpu *v, uint64_t ms, uint64_t seed, char *error, size_t error_len);
 
 /* ---- inxen.c: devices that Xen itself emulates (hypervisor contract 2.1) ---- */
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The text protocol: QEMU's qtest commands, each carried out as a vCPU would, and "xen ..." for what
- * only a hypervisor can do. One line in, one "OK ...", "FAIL ..." or "ERR ..." line out; lines that
- * start with "# " or "IRQ " may come before it.
+ * The text protocol: QEMU's qtest commands, each carried out as a vCPU would, and "xen ..." for
+ * what only a hypervisor can do. One line in, one "OK ...", "FAIL ..." or "ERR ..." line out; lines
+ * that start with "# " or "IRQ " may come before it.
  */
 #include "fakexen.h"
 
@@ -313,6 +313,18 @@ static void x_populate(struct fx_client *c, struct words *ws, FILE *out)
 {
     (void)c;
     fprintf(out, "OK %u", fx_populate_range(num(ws, 2), (uint32_t)num(ws, 3)));
+}
+
+/* xen garbage MS SEED */
+static void x_garbage(struct fx_client *c, struct words *ws, FILE *out)
+{
+    char error[320];
+    uint64_t n = fx_garbage(&c->vcpu, num(ws, 2), num(ws, 3), error, sizeof(error));
+
+    if (error[0])
+        fprintf(out, "FAIL %s", error);
+    else
+        fprintf(out, "OK %lu", n);
 }
 
 /* ---- xen ... : waiting ---- */
@@ -673,15 +685,16 @@ static const struct {
     { "outsb", x_string_pio },  { "outsw", x_string_pio },   { "outsl", x_string_pio },
     { "movs", x_movs },         { "stos", x_stos },          { "raw_ioreq", x_raw },
     { "ring", x_ring },         { "invalidate", x_invalidate }, { "timeoffset", x_timeoffset },
-    { "balloon", x_balloon },   { "populate", x_populate },  { "wait_isa", x_wait_isa },
-    { "wait_intx", x_wait_intx }, { "wait_xs", x_wait_xs },  { "poll", x_poll },
+    { "garbage", x_garbage },   { "balloon", x_balloon },    { "populate", x_populate },
+    { "wait_isa", x_wait_isa }, { "wait_intx", x_wait_intx }, { "wait_xs", x_wait_xs },
+    { "poll", x_poll },         { "at_running", x_at_running },
     { "irqs", x_irqs },         { "ranges", x_ranges },      { "counts", x_counts },
     { "shutdown", x_shutdown }, { "last", x_last },          { "mem", x_mem },
     { "modified", x_modified }, { "dirty", x_dirty },        { "param", x_param },
     { "xs_read", x_xs_read },   { "xs_write", x_xs_write },  { "xs_rm", x_xs_rm },
     { "xs_dump", x_xs_dump },   { "console", x_console },    { "dm", x_dm },
     { "kill", x_kill },         { "wait_exit", x_wait_exit }, { "start_time", x_start_time },
-    { "at_running", x_at_running }, { "vcpu", x_vcpu },         { "spin", x_spin },          { "quit", x_quit },
+    { "vcpu", x_vcpu },         { "spin", x_spin },          { "quit", x_quit },
 };
 
 static void xen_command(struct fx_client *c, struct words *ws, FILE *out)
