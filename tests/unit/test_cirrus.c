@@ -518,6 +518,13 @@ static void test_depths(void **state)
         assert_int_equal(display_height(s->d), 480);
         assert_int_equal(pixel(s, 639, 479), i == 0 ? dac_color(0x21) : depths[i].want);
     }
+    seq_w(h, 1, 0x21); /* as SeaBIOS leaves it */
+    screen_look(s);
+    assert_int_equal(pixel(s, 639, 479), 0x010203);
+    harness_in(h, 0x3da, 1);
+    harness_out(h, 0x3c0, 1, 0);
+    screen_look(s);
+    assert_int_equal(pixel(s, 639, 479), 0);
     /* the start address in units of 4 bytes, with its extension bits */
     set_packed(h, 0x19, 0xc5, 2560);
     crtc_w(h, 0x1b, 0x22 | 0x10 | 0x05);
