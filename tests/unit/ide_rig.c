@@ -62,12 +62,9 @@ struct rig *rig_create_small(void)
 
 void rig_destroy(struct rig *r)
 {
-    board_fini(&r->h->board); /* devices before media */
+    harness_destroy(r->h); /* devices before media; the fake images need no loop */
     block_close(r->disk);
     block_close(r->cd);
-    loop_destroy(r->h->loop);
-    free(r->h->plat.ram);
-    free(r->h);
     free(r);
 }
 

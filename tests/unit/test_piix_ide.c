@@ -188,6 +188,60 @@ static void tiny_pieces(void **state)
     assert_int_equal(r->h->plat.holds, 0);
 }
 
+/* What can go wrong sector by sector: the image fails, the list ends. */
+static void tiny_pieces_errors(void **state)
+{
+    struct rig *r = *state;
+    static const struct {
+        uint8_t command, status;
+        unsigned pieces;
+        int error;
+    } rows[] = {
+        { READ_DMA, ATA_DRDY | ATA_ERR, 600, -EIO },
+        { READ_DMA, ATA_DRDY | ATA_DSC, 600, 0 },
+        { WRITE_DMA, ATA_DRDY | ATA_ERR, 600, -EIO },
+        { WRITE_DMA, ATA_DRDY | ATA_DSC, 600, 0 },
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        for (unsigned k = 0; k < rows[i].pieces; k++) {
+            prd(r, LIST + 8 * k, DATA + 4 * k, 2, k == rows[i].pieces - 1);
+        }
+        block_fake_fail(r->disk, rows[i].command == READ_DMA ? BLOCK_READ : BLOCK_WRITE, 6 * 512,
+                        rows[i].error);
+        ata28(r, PRIMARY, rows[i].command, 5, 3); /* needs 768 pieces */
+        bm_start(r, 0, LIST, rows[i].command == READ_DMA);
+        assert_int_equal(rig_wait(r, PRIMARY), rows[i].status);
+        if (rows[i].error != 0) {
+            assert_int_equal(in8(r, PRIMARY + 3), 6); /* exactly this sector */
+        } else {
+            assert_int_equal(bm_status(r, 0) & (ACTIVE | INT), 0);
+        }
+        assert_int_equal(in8(r, PRIMARY + 7), rows[i].status);
+        assert_int_equal(r->h->plat.holds, 0);
+        bm_stop(r, 0);
+        out8(r, BM_BASE + 2, INT);
+    }
+    /* The same for raw CD sectors and replies. */
+    block_fake_fail(r->cd, BLOCK_READ, 7 * 2048, -EIO);
+    prd(r, LIST, DATA, 3000, true);
+    packet(r, SECONDARY, (const uint8_t[12]){ 0xbe, 0, 0, 0, 0, 6, 0, 0, 2, 0xf8 }, 0, 1);
+    bm_start(r, 1, LIST, true);
+    assert_int_equal(rig_wait(r, SECONDARY), ATA_DRDY | ATA_ERR);
+    bm_stop(r, 1);
+    assert_int_equal(sense(r), 0x031100);
+    block_fake_fail(r->cd, BLOCK_READ, 0, 0);
+    packet(r, SECONDARY, (const uint8_t[12]){ 0xbe, 0, 0, 0, 0, 6, 0, 0, 2, 0xf8 }, 0, 1);
+    bm_start(r, 1, LIST, true); /* 3000 bytes of 4704 */
+    assert_int_equal(rig_wait(r, SECONDARY), ATA_DRDY | ATA_DSC);
+    assert_int_equal(bm_status(r, 1) & ACTIVE, 0);
+    bm_stop(r, 1);
+    prd(r, LIST, DATA, 20, true);
+    packet(r, SECONDARY, (const uint8_t[12]){ 0x12, 0, 0, 0, 36 }, 0, 1);
+    bm_start(r, 1, LIST, true);
+    assert_int_equal(rig_wait(r, SECONDARY), ATA_DRDY | ATA_DSC);
+    assert_int_equal(bm_status(r, 1) & ACTIVE, 0);
+}
+
 /* 65 pieces of 1000 bytes: the 64 that fit end inside a sector. */
 static void ragged_pieces(void **state)
 {
@@ -409,6 +463,33 @@ static void trim(void **state)
     assert_int_equal(rig_wait(r, PRIMARY), ATA_DRDY | ATA_ERR);
 }
 
+static void trim_saved_in_the_middle(void **state)
+{
+    struct rig *r = *state, *to = rig_create();
+    for (unsigned i = 0; i < 4; i++) {
+        pci_set32(r->h->plat.ram + DATA + 8 * i, 0, 100 * i);
+        pci_set32(r->h->plat.ram + DATA + 8 * i, 4, 1u << 16);
+    }
+    prd(r, LIST, DATA, 512, true);
+    out8(r, PRIMARY + 1, 1);
+    out8(r, PRIMARY + 2, 0);
+    out8(r, PRIMARY + 2, 1);
+    block_fake_hold(r->disk, true);
+    out8(r, PRIMARY + 7, 0x06);
+    bm_start(r, 0, LIST, false);
+    harness_step(r->h, 1000);
+    assert_int_equal(block_fake_waiting(r->disk), 1);
+    assert_true(harness_transfer(r->h, to->h));
+    assert_int_equal(rig_wait(to, PRIMARY), ATA_DRDY | ATA_DSC);
+    assert_int_equal(block_fake_log(r->disk)->discards + block_fake_log(to->disk)->discards, 4);
+    assert_int_equal(block_fake_log(to->disk)->discards, 3);
+    /* An error ends it. */
+    block_fake_hold(r->disk, false);
+    block_fake_fail(r->disk, BLOCK_DISCARD, 300 * 512, -EIO);
+    assert_int_equal(rig_wait(r, PRIMARY), ATA_DRDY | ATA_ERR);
+    rig_destroy(to);
+}
+
 static void bus_mastering_off(void **state)
 {
     struct rig *r = *state;
@@ -511,6 +592,7 @@ int main(void)
         T(count_zero_is_64k_and_merging),
         T(large_transfer),
         T(tiny_pieces),
+        T(tiny_pieces_errors),
         T(ragged_pieces),
         T(short_list),
         T(long_list),
@@ -521,6 +603,7 @@ int main(void)
         cmocka_unit_test(destroy_in_flight),
         T(dma_error),
         T(trim),
+        T(trim_saved_in_the_middle),
         T(bus_mastering_off),
         T(unplug),
         T(save_unplugged),
