@@ -3,15 +3,30 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+enum { GUARD_BYTES = 1 << 16 }; /* on both sides of the RAM: an access past its end is a fault at once */
+
+/* Zeroed pages that cost nothing until they are touched: a fuzz target makes a board per input. */
+static uint8_t *ram_map(void)
+{
+    uint8_t *p = mmap(NULL, HARNESS_RAM_SIZE + 2 * GUARD_BYTES, PROT_NONE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (p == MAP_FAILED || mprotect(p + GUARD_BYTES, HARNESS_RAM_SIZE, PROT_READ | PROT_WRITE) != 0) {
+        abort();
+    }
+    return p + GUARD_BYTES;
+}
 
 struct harness *harness_create(void)
 {
     struct harness *h = calloc(1, sizeof(*h));
 
-    if (h == NULL || (h->loop = loop_create(true)) == NULL ||
-        (h->plat.ram = calloc(1, HARNESS_RAM_SIZE)) == NULL) {
+    if (h == NULL || (h->loop = loop_create(true)) == NULL) {
         abort();
     }
+    h->plat.ram = ram_map();
     h->plat.shutdown_reason = -1;
     if (board_init(&h->board, h->loop, &h->plat, (struct guestmem *)(void *)&h->plat) != 0) {
         abort();
@@ -23,7 +38,7 @@ void harness_destroy(struct harness *h)
 {
     board_fini(&h->board);
     loop_destroy(h->loop);
-    free(h->plat.ram);
+    munmap(h->plat.ram - GUARD_BYTES, HARNESS_RAM_SIZE + 2 * GUARD_BYTES);
     free(h);
 }
 
