@@ -248,6 +248,7 @@ class Machine(Client):
     disk, iso   image paths; None: none; True: an image with known content (see pattern)
     boot, platform, vcpus, serial, vnc, name    as in xl.cfg
     extra       more arguments, at the place of device_model_args_hvm
+    allowance   MiB that the domain may have for video memory, if not video
     argv        replaces all arguments (a function of the machine, or a list)
     wait        wait for "running"; raises StartError if it does not come
     """
@@ -255,7 +256,7 @@ class Machine(Client):
     def __init__(self, dm="hvm-dm", vga="cirrus", mem=64, video=None, disk=None, iso=None,
                  boot="cda", platform=True, vcpus=1, serial=(), vnc="none", name="board-test",
                  domid=1, extra=(), argv=None, wait=True, timeout_ms=10000, dir_root=None,
-                 disk_mib=4, iso_mib=4, env=None):
+                 disk_mib=4, iso_mib=4, env=None, allowance=None):
         self.dm = resolve_dm(dm)
         self.dir = tempfile.mkdtemp(prefix="fakexen-", dir=dir_root)
         self.domid = domid
@@ -263,6 +264,7 @@ class Machine(Client):
         self.video = video if video is not None else 16 if vga == "stdvga" else 8
         self.vcpus, self.serial, self.vnc, self.name = vcpus, serial, vnc, name
         self.extra, self.env = extra, env
+        self.allowance = self.video if allowance is None else allowance
         self.proc = None
         self.sock = self.file = None
         self.log_path = os.path.join(self.dir, "dm.log")
@@ -317,7 +319,7 @@ class Machine(Client):
         cmd = [os.path.join(BUILD, "fakexen"), "--qtest", self.qtest_path,
                "--control", os.path.join(self.dir, "control"),
                "--preload", os.path.join(BUILD, "libfakexen.so"), "--domid", str(self.domid),
-               "--vcpus", str(self.vcpus), "--mem", str(self.mem), "--video", str(self.video),
+               "--vcpus", str(self.vcpus), "--mem", str(self.mem), "--video", str(self.allowance),
                "--timeout", str(timeout_ms), "--log", self.log_path,
                "--at-running", self.qmp_path, "--at-running", self.qmp2_path, "--", self.dm] + list(args)
         env = dict(os.environ, **(self.env or {}))

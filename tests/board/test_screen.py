@@ -2,6 +2,7 @@
 """What a viewer sees, and what its keys and pointer become, against the peer. Pictures are compared
 pixel by pixel; blinking things are off."""
 import random
+import socket
 import time
 
 import harness
@@ -187,6 +188,124 @@ def test_live_cirrus(t):
 
 def test_live_stdvga(t):
     live(t, t.dm, "stdvga")
+
+
+def live_linear(t, adapter, show, enodata=False):
+    """Guest writes to the linear frame buffer trap nowhere and are seen all the same."""
+    with harness.fakexen.Machine(dm=t.dm, vga=adapter, vnc=VNC) as m:
+        show(m)
+        lfb = pcibus.find(pcibus.assign(m), 3, 0)[0]
+        if enodata:
+            m.cmd("xen dirty enodata 1")
+        client = rfb.Rfb(rfb.port_of(m))
+        try:
+            before = client.settled()
+            requests = int(m.fields("xen counts")["notify"])
+            pixel = 640 * 4 * 100 + 4 * 50
+            m.write(lfb + pixel, bytes(b ^ 0xff for b in m.read(lfb + pixel, 8)))
+            t.equal(int(m.fields("xen counts")["notify"]), requests, "requests for linear memory")
+            after = client.settled()
+            bad = [i // 4 for i in range(0, len(after[2]), 4) if before[2][i:i + 3] != after[2][i:i + 3]]
+            t.equal(bad, [640 * 100 + 50, 640 * 100 + 51], "changed pixels")
+            if enodata:
+                m.cmd("xen dirty enodata 0")
+                m.write(lfb + pixel, bytes(b ^ 0xff for b in m.read(lfb + pixel, 8)))
+                t.equal(client.settled() == before, True, "the picture after tracking works again")
+        finally:
+            client.close()
+
+
+def test_live_linear_stdvga(t):
+    live_linear(t, "stdvga", show_vbe(32))
+
+
+def test_live_linear_cirrus(t):
+    live_linear(t, "cirrus", show_cirrus("32"))
+
+
+def test_live_linear_without_tracking(t):
+    live_linear(t, "stdvga", show_vbe(32), enodata=True)
+
+
+def test_nobody_looks(t):
+    """Without a viewer the screen is not read and not tracked."""
+    with t.machine(vga="stdvga", vnc=VNC) as m:
+        show_vbe(32)(m)
+        before = int(m.fields("xen counts")["track_dirty"])
+        time.sleep(0.5)
+        t.equal(int(m.fields("xen counts")["track_dirty"]), before, "tracking calls without a viewer")
+        client = rfb.Rfb(rfb.port_of(m))
+        client.settled()
+        client.close()
+        time.sleep(0.5)
+        before = int(m.fields("xen counts")["track_dirty"])
+        time.sleep(0.5)
+        t.equal(int(m.fields("xen counts")["track_dirty"]), before, "after the viewer left")
+
+
+def wrong_password(port):
+    """Offers a response of zeros; True if the server let us in."""
+    with socket.create_connection(("127.0.0.1", port), 5) as s:
+        f = s.makefile("rwb")
+        f.read(12)
+        f.write(b"RFB 003.008\n")
+        f.flush()
+        kinds = f.read(f.read(1)[0])
+        if kinds != b"\x02":
+            raise Failure("security types %r, expected VNC authentication alone" % kinds)
+        f.write(b"\x02")
+        f.flush()
+        challenge = f.read(16)
+        if len(challenge) != 16:
+            raise Failure("no challenge")
+        f.write(bytes(16))
+        f.flush()
+        return f.read(4) == bytes(4)
+
+
+def test_password(t):
+    """password=on: nobody gets in before a password is set, and not with a wrong one after it."""
+    with t.machine(vnc="127.0.0.1:80,password=on,to=99") as m:
+        port = rfb.port_of(m)
+        t.equal(wrong_password(port), False, "let in without a password set")
+        q = m.qmp()
+        t.equal(q.command("change-vnc-password", password="secret")["return"], {})
+        q.close()
+        t.equal(wrong_password(port), False, "let in with a wrong password")
+
+
+def test_hostile_viewers(t):
+    """Clients that send garbage, stop in the middle, or never read: the guest is served meanwhile."""
+    rng = random.Random(2)
+    with t.machine(vga="stdvga", vnc=VNC) as m:
+        show_vbe(32)(m)
+        port = rfb.port_of(m)
+        for n in range(40):
+            with socket.create_connection(("127.0.0.1", port), 5) as s:
+                try:
+                    if n % 2:
+                        s.sendall(b"RFB 003.008\n\x01\x01" + bytes(rng.randrange(256) for _ in range(400)))
+                    else:
+                        s.sendall(bytes(rng.randrange(256) for _ in range(rng.randrange(200))))
+                    if n % 5 == 0:
+                        s.shutdown(socket.SHUT_WR)
+                except OSError:
+                    pass
+        silent = [rfb.Rfb(port) for _ in range(3)]
+        for c in silent:
+            for _ in range(50):  # asks for pictures and never reads them
+                c.sock.sendall(b"\x03\0" + bytes(4) + b"\x02\x80\x01\xe0")
+        start = time.monotonic()
+        for _ in range(200):
+            m.inb(0x64)
+        took = time.monotonic() - start
+        t.check(took < 1, "200 port reads took %.2f s beside viewers that do not read" % took)
+        for c in silent:
+            c.close()
+        good = rfb.Rfb(port)
+        t.equal(good.settled()[:2], (640, 480), "a good viewer afterwards")
+        good.close()
+        t.equal(m.dm_status(), "running")
 
 
 def read_bytes(m, seconds=0.15):

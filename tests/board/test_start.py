@@ -164,6 +164,11 @@ def test_bad_vcpus(t):
     refused(t, "-smp", extra=["-smp", "0"])
 
 
+def test_no_room_for_video_memory(t):
+    """The domain's allowance is used up: said before "running"."""
+    refused(t, "video", allowance=2)
+
+
 def test_wrong_domain(t):
     """Xen does not know the domain on the command line."""
     def argv(m):

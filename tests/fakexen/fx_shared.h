@@ -126,6 +126,7 @@ struct fx_shared {
 
     _Atomic int32_t shutdown_reason; /* -1: running; the first one is latched */
     _Atomic uint32_t shutdown_calls;
+    _Atomic uint32_t dirty_enodata; /* track_dirty_vram fails: log-dirty mode owns the p2m */
     uint64_t dirty_first;
     uint32_t dirty_nr;
     uint32_t n_pins;

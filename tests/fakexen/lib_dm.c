@@ -374,6 +374,8 @@ int xendevicemodel_track_dirty_vram(xendevicemodel_handle *dmod, domid_t domid, 
     }
     if (first_pfn >= FX_P2M_GFNS || nr > FX_P2M_GFNS - first_pfn)
         return end(EINVAL);
+    if (atomic_load(&sh->dirty_enodata))
+        return end(ENODATA);
     if (first_pfn != sh->dirty_first || nr != sh->dirty_nr) {
         sh->dirty_first = first_pfn;
         sh->dirty_nr = nr;

@@ -523,10 +523,12 @@ static void x_modified(struct fx_client *c, struct words *ws, FILE *out)
     fprintf(out, "OK %u", found);
 }
 
+/* xen dirty [enodata 0|1]: what is tracked; makes tracking fail as during a migration */
 static void x_dirty(struct fx_client *c, struct words *ws, FILE *out)
 {
     (void)c;
-    (void)ws;
+    if (is(ws, 2, "enodata"))
+        atomic_store(&fx_sh->dirty_enodata, (uint32_t)num(ws, 3));
     fprintf(out, "OK first=0x%lx pages=%u", fx_sh->dirty_first, fx_sh->dirty_nr);
 }
 
