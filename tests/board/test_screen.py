@@ -308,13 +308,16 @@ def test_hostile_viewers(t):
         t.equal(m.dm_status(), "running")
 
 
-def read_bytes(m, seconds=0.15):
-    """Everything that the 8042 gives within a time."""
-    got, end = [], time.monotonic() + seconds
+def read_bytes(m, first=0.5, quiet=0.04):
+    """What the 8042 gives: waits for a first byte, then until it has been quiet for a while."""
+    got, end = [], time.monotonic() + first
     while time.monotonic() < end:
         status = m.inb(0x64)
         if status & 1:
             got.append(("aux %02x" if status & 0x20 else "%02x") % m.inb(0x60))
+            end = time.monotonic() + quiet
+        else:
+            time.sleep(0.001)
     return got
 
 
@@ -344,21 +347,21 @@ def keys(m, client, out):
     for name, sym in KEYS.items():
         for down in (1, 0):
             client.key(sym, down)
-            out("%s %s" % (name, "down" if down else "up"), read_bytes(m, 0.06))
+            out("%s %s" % (name, "down" if down else "up"), read_bytes(m))
 
 
 def pointer(m, client, out):
     for value in (0xf3, 200, 0xf3, 100, 0xf3, 80, 0xf4):
         m.outb(0x64, 0xd4)
         m.outb(0x60, value)
-        read_bytes(m, 0.02)
+        read_bytes(m)
     client.pointer(100, 100, 0)
     read_bytes(m)
     for x, y, buttons in ((110, 100, 0), (110, 90, 0), (100, 110, 0), (100, 110, 1), (100, 110, 0), (100, 110, 4),
                           (100, 110, 2), (100, 110, 0), (100, 110, 8), (100, 110, 0), (100, 110, 16),
                           (100, 110, 0)):
         client.pointer(x, y, buttons)
-        out("to %d,%d buttons %d" % (x, y, buttons), read_bytes(m, 0.08))
+        out("to %d,%d buttons %d" % (x, y, buttons), read_bytes(m))
 
 
 test_keys = with_viewer(keys, [
