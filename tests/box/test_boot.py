@@ -32,7 +32,13 @@ HARMLESS = re.compile(r"Speculative Return|ACPI: Early table checksum|ERST|BERT|
                       r"microcode|Spectre|MDS|TAA|MMIO Stale|Retbleed|RAS: |tsc: |TSC|platform_eisa|eisa|"
                       r"integrity|ima:|blacklist|PM: RTC|Fallback order|Built .* zonelists|clocksource|"
                       r"x86/mm|TPM|Loading compiled-in|pcspkr|LSM|hpet|KASLR|errors=|max_loop|Key type|"
-                      r"print_fatal|kfence|Error recovery|AMD-Vi|debug", re.I)
+                      r"print_fatal|kfence|Error recovery|AMD-Vi|debug|AMD Zen1|and report a bug|TLB invalidation policy|"
+                      r"Limiting direct PCI/PCI", re.I)
+
+
+def fuzzy(text, line):
+    """True when most of the text's letters stand at the line's start: fbcon's font differs a little from VGA's."""
+    return len(line) >= len(text) and sum(a == b for a, b in zip(text, line)) >= 0.8 * len(text)
 
 
 class Tests:
@@ -133,6 +139,19 @@ class Tests:
         self.check(f"{name}: xl create", True)
         return guest
 
+    def is_menu(self, rfb):
+        """True when the picture is the CD's graphical boot menu, text included."""
+        return (rfb.width, rfb.height) == (640, 480) and any(
+            "Text console, emulated devices" in line for line in rfb.text(self.font, (8, 16), 8))
+
+    def up(self, guest):
+        """Waits for user space, with its check."""
+        seconds = guest.wait_for(xenbox.UP, 250)[1]
+        stat = guest.dm_stat()
+        self.check(f"{guest.name}: user space up", True)
+        print(f"     after {seconds:.1f} s, device model {stat['cpu_s']:.1f} s of CPU, {stat['rss_kb'] / 1024:.1f} MiB",
+              flush=True)
+
     # -- scenarios ------------------------------------------------------------------------------------
 
     def run_usual(self):
@@ -150,10 +169,9 @@ vnc = 1
 """ + "\n".join(self.box.dm_lines()) + "\n"
         guest = self.box.create(text)
         self.check("usual: xl create", True)
-        menu = self.wait_screen(lambda r: (r.width, r.height) == (640, 480) and len(r.colours()) > 8, 40, "menu-cirrus")
+        menu = self.wait_screen(self.is_menu, 60, "menu-cirrus")
         self.check("boot menu is seen by VNC (640x480, cirrus)", menu is not None)
-        guest.wait_for(xenbox.UP, 150)
-        self.check("user space up", True)
+        self.up(guest)
         guest.wait_for(r"^GUEST: done\s", 90)
         log = guest.log
         self.check("CD is mounted", "cd mounted from /dev/sr0" in log)
@@ -166,6 +184,7 @@ vnc = 1
         shown = rfb.text(self.font)
         self.check("text console on the screen", (rfb.width, rfb.height) == (720, 400)
                    and any("GUEST: checksum ok" in line for line in shown), f"{rfb.width}x{rfb.height} {shown}")
+        self.wait_screen(lambda r: any(line.startswith("/ #") for line in r.text(self.font)), 20, "shell")
         self.type("echo typed-$((6*7)) > /dev/ttyS0\n")
         guest.wait_for(r"typed-42", 20)
         self.check("keyboard by VNC", True)
@@ -179,7 +198,7 @@ vnc = 1
         dump = guest.wait_for(r"^00000000  ((?:[0-9a-f]{2} +)+)", 20)[0].group(1).split()
         moves = [int(x, 16) for x in dump]
         self.check("mouse by VNC", any(moves[i + 1] or moves[i + 2] for i in range(0, len(moves) - 2, 3)), dump)
-        self.type("poweroff\n")
+        self.type("poweroff -f\n")
         self.check("power-off from the guest", guest.wait_gone(30), guest.state())
         self.check_gone(guest, "power-off")
 
@@ -187,15 +206,14 @@ vnc = 1
         """stdvga, two CPUs, the serial line on a pty, graphics chosen with the keyboard; pause, shutdown."""
         guest = self.create("stdvga", serial="pty", iso=self.iso(end="shell", menu_s=20), disk=self.scratch(), vcpus=2,
                             vga="stdvga")
-        menu = self.wait_screen(lambda r: (r.width, r.height) == (640, 480) and len(r.colours()) > 8, 40, "menu-std")
+        menu = self.wait_screen(self.is_menu, 60, "menu-std")
         self.check("boot menu is seen by VNC (640x480, stdvga)", menu is not None)
         rfb = vncshot.Rfb(port=self.port)
         rfb.key("down")
         time.sleep(0.5)
         rfb.key("enter")
         rfb.close()
-        guest.wait_for(xenbox.UP, 150)
-        self.check("user space up, over xl console -t serial", True)
+        self.up(guest)
         guest.wait_for(r"^GUEST: done\s", 90)
         log = guest.log
         self.check("two CPUs", "GUEST: cpus 2" in log)
@@ -207,7 +225,7 @@ vnc = 1
         rfb = self.screen("graphics-std")
         shown = rfb.text(self.font, (8, 16))
         self.check("graphical console on the screen", rfb.width >= 800
-                   and any("GUEST: checksum ok" in line for line in shown), f"{rfb.width}x{rfb.height} {shown}")
+                   and any(fuzzy("GUEST: checksum ok", line) for line in shown), f"{rfb.width}x{rfb.height} {shown}")
         guest.type_serial("echo answer-$((6*7))\n")
         guest.wait_for(r"answer-42", 20)
         self.check("typing on the serial line", True)
@@ -226,9 +244,10 @@ vnc = 1
         self.check_gone(guest, "shutdown")
 
     def run_noplatform(self):
-        """No xen-platform device, cirrus DRM; reboot, ACPI power button, then destroy."""
+        """No xen-platform device, cirrus DRM; ACPI power button."""
         iso = self.iso(entry="graphics", end="idle")
         guest = self.create("noplatform", iso=iso, disk=self.scratch(), xen_platform_pci=0)
+        self.up(guest)
         guest.wait_for(r"^GUEST: done\s", 200)
         log = guest.log
         self.check_pci(log, HOST + ["00:02.0 " + CIRRUS])
@@ -239,18 +258,18 @@ vnc = 1
         rfb = self.screen("graphics-cirrus")
         shown = rfb.text(self.font, (8, 16))
         self.check("graphical console on the screen", rfb.width >= 640
-                   and any("GUEST: checksum ok" in line for line in shown), f"{rfb.width}x{rfb.height} {shown}")
-        status, out = self.box.sh("xl reboot -F noplatform")
-        self.check("xl reboot -F", status == 0, out)
+                   and any(fuzzy("GUEST: checksum ok", line) for line in shown), f"{rfb.width}x{rfb.height} {shown}")
+        status, out = self.box.sh("xl trigger noplatform power")
+        self.check("xl trigger power", status == 0, out)
         self.check("power button: the guest is told", self._wait(guest, "GUEST: power button", 20))
-        guest.wait_gone(30)
-        self.box.sh("xl destroy noplatform")
-        self.check_gone(guest, "end")
+        self.check("power button: it goes off", guest.wait_gone(40), guest.state())
+        self.check_gone(guest, "power button")
 
     def run_reboot(self):
         """A guest with PV drivers: emulated devices are unplugged; xl reboot gives a new domain; then xl destroy."""
         iso = self.iso(entry="normal", end="idle")
         guest = self.create("reboot", iso=iso, disk=self.scratch())
+        self.up(guest)
         guest.wait_for(r"^GUEST: done\s", 200)
         log = guest.log
         self.check("unplug: the disk is the PV one, the CD stays", "GUEST: disk ok, /dev/xvda" in log

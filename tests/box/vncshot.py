@@ -154,18 +154,19 @@ class Rfb:
             counts[word & 0xffffff] = counts.get(word & 0xffffff, 0) + 1
         return counts
 
-    def text(self, font, cell=(9, 16)):
+    def text(self, font, cell=(9, 16), border=0):
         """The screen's text, a list of lines: each cell becomes the character whose glyph is nearest to it.
 
         font: bytes, 16 per character (see vga_font). cell: (9, 16) in VGA text modes, (8, 16) on a Linux fbcon.
+        border: pixels around the text; 8 in isolinux's graphical menu.
         """
         glyphs = {font[c * 16:c * 16 + 16]: chr(c) for c in range(126, 31, -1)}
         known = {}
         lines = []
         words = memoryview(self.pixels).cast("I")
-        for top in range(0, self.height - cell[1] + 1, cell[1]):
+        for top in range(border, self.height - border - cell[1] + 1, cell[1]):
             line = []
-            for left in range(0, self.width - cell[0] + 1, cell[0]):
+            for left in range(border, self.width - border - cell[0] + 1, cell[0]):
                 rows = [words[(top + y) * self.width + left:(top + y) * self.width + left + 8].tolist() for y in range(16)]
                 ground = rows[0][0]
                 bits = bytes(sum((px != ground) << (7 - i) for i, px in enumerate(row)) for row in rows)
