@@ -19,7 +19,7 @@ fakexen: $(FAKEXEN_TARGETS)
 
 # The binary on the fake hypervisor, beside the peer. BOARD= picks tests by name.
 board: build/hvm-dm $(FAKEXEN_TARGETS)
-	@tests/board/run $(BOARD)
+	@tests/board/run '$(BOARD)'
 
 # A sanitizer build of the program under test must not change these: the preloaded library has to
 # load into any process.
