@@ -72,7 +72,8 @@ static void run_posts(void *arg, uint32_t events)
     (void)!read(loop->post_fd, &n, sizeof(n));
     pthread_mutex_lock(&loop->post_lock);
     p = loop->post_first;
-    loop->post_first = loop->post_last = NULL;
+    __atomic_store_n(&loop->post_first, NULL, __ATOMIC_RELAXED);
+    loop->post_last = NULL;
     pthread_mutex_unlock(&loop->post_lock);
     while (p != NULL) {
         struct post *next = p->next; /* fn may free or repost p */
@@ -91,7 +92,7 @@ void loop_post(struct loop *loop, struct post *p)
     wake = loop->post_first == NULL;
     p->next = NULL;
     if (wake) {
-        loop->post_first = p;
+        __atomic_store_n(&loop->post_first, p, __ATOMIC_RELAXED); /* loop_work_waits() looks without the lock */
     } else {
         loop->post_last->next = p;
     }
@@ -179,7 +180,7 @@ void timer_set(struct timer *t, uint64_t deadline_ns)
     *p = t;
 }
 
-/* Runs the timers that are due; those they arm in turn wait for the next call, so that none can keep the loop here. */
+/* Runs the timers that are due. The budget keeps one that arms itself for a past time from keeping the loop here. */
 static void run_timers(struct loop *loop)
 {
     for (int c = LOOP_VIRTUAL; c <= LOOP_HOST; c++) {
@@ -238,13 +239,26 @@ int loop_watch(struct loop *loop, struct watch *w, int fd, uint32_t events,
     return 0;
 }
 
+/* Takes the watch's fd out of the set and its event out of those being delivered. */
+static void stop_events(struct watch *w)
+{
+    struct loop *loop = w->loop;
+
+    epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, w->fd, NULL);
+    for (int i = loop->event_next; i < loop->nevents; i++) {
+        if (loop->events[i].data.ptr == w) {
+            loop->events[i].data.ptr = NULL;
+        }
+    }
+}
+
 void watch_events(struct watch *w, uint32_t events)
 {
     struct epoll_event ev = {.events = events, .data.ptr = w};
 
     /* EPOLLHUP and EPOLLERR cannot be masked out: pausing takes the fd out of the set. */
     if (events == 0) {
-        epoll_ctl(w->loop->epoll_fd, EPOLL_CTL_DEL, w->fd, NULL);
+        stop_events(w);
     } else if (epoll_ctl(w->loop->epoll_fd, EPOLL_CTL_MOD, w->fd, &ev) != 0 && errno == ENOENT) {
         epoll_ctl(w->loop->epoll_fd, EPOLL_CTL_ADD, w->fd, &ev);
     }
@@ -252,18 +266,10 @@ void watch_events(struct watch *w, uint32_t events)
 
 void loop_unwatch(struct watch *w)
 {
-    struct loop *loop = w->loop;
-
-    if (loop == NULL) {
-        return;
+    if (w->loop != NULL) {
+        stop_events(w);
+        w->loop = NULL;
     }
-    epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, w->fd, NULL);
-    for (int i = loop->event_next; i < loop->nevents; i++) {
-        if (loop->events[i].data.ptr == w) {
-            loop->events[i].data.ptr = NULL;
-        }
-    }
-    w->loop = NULL;
 }
 
 static void run_events(struct loop *loop, uint64_t wait_ns)
@@ -364,7 +370,12 @@ static void run_bottom_halves(struct loop *loop)
 
 bool loop_work_waits(const struct loop *loop)
 {
-    return loop->bh_first != NULL || __atomic_load_n(&loop->post_first, __ATOMIC_RELAXED) != NULL;
+    return loop->bh_first != NULL || loop->quit || __atomic_load_n(&loop->post_first, __ATOMIC_RELAXED) != NULL;
+}
+
+int loop_fd(const struct loop *loop)
+{
+    return loop->epoll_fd;
 }
 
 /* ---- the loop ---- */

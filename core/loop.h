@@ -82,8 +82,11 @@ void bottom_half_init(struct bottom_half *bh, struct loop *loop, void (*fn)(void
 void bottom_half_schedule(struct bottom_half *bh);
 void bottom_half_cancel(struct bottom_half *bh);
 
-/* True if a bottom half or a post waits: a callback that would otherwise linger (spinning for the next ioreq) returns. */
+/* True if a bottom half or a post waits, or the loop is to end: a callback that would otherwise linger (spinning for the next ioreq)
+ * returns. */
 bool loop_work_waits(const struct loop *loop);
+/* For the same purpose: a descriptor that polls as readable while a watch has an event. Not to be read. */
+int loop_fd(const struct loop *loop);
 
 /* Any thread: has p->fn(p->arg) called on the loop thread. p must stay valid until then. */
 void loop_post(struct loop *loop, struct post *p);

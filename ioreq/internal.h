@@ -70,6 +70,7 @@ struct platform {
     unsigned spin_skip, spin_skip_left;
     unsigned spin_turns_per_us;
     unsigned spin_gap; /* mean gap between requests that waiting found, in turns */
+    unsigned spin_unlooked; /* turns since descriptors were looked at */
     struct {
         uint64_t wakeups, requests, buffered, spin_hits, spin_misses;
     } stats; /* traced at the end */

@@ -10,6 +10,7 @@
  * Time is counted in turns of the loop, calibrated at start: reading a clock is slow where Xen has to emulate the TSC.
  */
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -32,11 +33,12 @@ enum {
     SPIN_MAX_US = 500,   /* how long to look for the next request, at most */
     SPIN_MIN_US = 20,
     SPIN_GAPS = 6,       /* ... and in multiples of the mean gap */
-    SPIN_WORK_TURNS = 64,    /* how often to look for other work of the loop meanwhile */
-    SPIN_YIELD_US = 20,      /* how often to let others on this CPU run meanwhile */
+    SPIN_WORK_TURNS = 64,    /* how often to look for bottom halves and posts meanwhile */
+    SPIN_YIELD_US = 20,      /* how often to look at descriptors and let others on this CPU run meanwhile */
     SPIN_SKIP_MAX = 255,
     SPIN_CALIBRATE_TURNS = 1000,
-    SLICE_REQUESTS = 64, /* after so many in a row, other file descriptors get a turn */
+    SLICE_REQUESTS = 64, /* after so many requests in a row, the loop gets a turn */
+    SLICE_US = 2000,     /* ... and after so much waiting: timers are not looked at meanwhile */
     BUFFERED_POLL_NS = 10000000,
 };
 
@@ -112,7 +114,7 @@ static uint64_t ones(uint32_t size)
     return size >= 8 ? UINT64_MAX : (UINT64_C(1) << (size * 8)) - 1;
 }
 
-/* One item between guest RAM and the bus, through a buffer: items that straddle pages, holes, downward runs. */
+/* One item between guest RAM and the bus, through a buffer: items that straddle pages, downward runs. */
 static void move_item(struct platform *p, const struct request *r, enum bus_space space, uint64_t addr, uint64_t gpa)
 {
     uint64_t v = 0;
@@ -123,6 +125,19 @@ static void move_item(struct platform *p, const struct request *r, enum bus_spac
     } else {
         guestmem_read(p->mem, gpa, &v, r->size);
         bus_write(p->board->bus, space, addr, r->size, v);
+    }
+}
+
+/* n items of a page that is not there (contract 1.6): reads as ones, takes nothing. The device's side happens all the same. */
+static void move_nowhere(struct platform *p, const struct request *r, enum bus_space space, uint64_t addr, uint32_t n)
+{
+    for (; n > 0; n--) {
+        if (r->flags & FLAG_READ) {
+            bus_read(p->board->bus, space, addr, r->size);
+        } else {
+            bus_write(p->board->bus, space, addr, r->size, UINT64_MAX);
+        }
+        addr += space == BUS_MMIO ? r->size : 0;
     }
 }
 
@@ -144,11 +159,13 @@ static void move_block(struct platform *p, const struct request *r, enum bus_spa
     while (left > 0) {
         size_t got;
         void *ram = guestmem_span(p->mem, gpa, (size_t)left * r->size, &got);
-        uint32_t n = ram != NULL ? (uint32_t)(got / r->size) : 0;
+        uint32_t n = (uint32_t)(got / r->size);
 
         if (n == 0) {
-            move_item(p, r, space, addr, gpa);
+            move_item(p, r, space, addr, gpa); /* it straddles pages */
             n = 1;
+        } else if (ram == NULL) {
+            move_nowhere(p, r, space, addr, n);
         } else if (r->flags & FLAG_READ) {
             bus_read_rep(p->board->bus, space, addr, r->size, ram, n);
             guestmem_dirtied(p->mem, gpa, (size_t)n * r->size);
@@ -251,19 +268,20 @@ static bool serve_buffered(struct platform *p)
     buffered_iopage_t *b = p->buffered;
     bool any = false;
 
-    for (unsigned budget = 0; budget < IOREQ_BUFFER_SLOT_NUM; budget++) {
+    /* All that can be in the ring now, and as much again for what is read twice or comes meanwhile. */
+    for (unsigned budget = 0; budget < 2 * IOREQ_BUFFER_SLOT_NUM; budget++) {
         uint32_t rd = __atomic_load_n(&b->read_pointer, __ATOMIC_ACQUIRE);
         uint32_t wr = __atomic_load_n(&b->write_pointer, __ATOMIC_ACQUIRE);
         struct request r;
         uint64_t slot;
         uint32_t used = 1;
 
-        if (rd == wr) {
-            break;
-        }
-        /* Xen moves both pointers down together now and then: a pair read across that is no pair. */
+        /* Xen moves both pointers down together now and then. A pair read across that is no pair: it may even look empty. */
         if (__atomic_load_n(&b->read_pointer, __ATOMIC_ACQUIRE) != rd) {
             continue;
+        }
+        if (rd == wr) {
+            break;
         }
         memcpy(&slot, &b->buf_ioreq[rd % IOREQ_BUFFER_SLOT_NUM], sizeof(slot));
         r = (struct request){
@@ -364,9 +382,7 @@ static unsigned calibrate_spin(const struct platform *p)
         uint64_t took;
 
         for (int n = 0; n < SPIN_CALIBRATE_TURNS; n++) {
-            if (any_ready(p)) {
-                break;
-            }
+            (void)any_ready(p); /* atomic loads: they are not optimised away */
             __builtin_ia32_pause();
         }
         took = now_ns() - start;
@@ -376,54 +392,116 @@ static unsigned calibrate_spin(const struct platform *p)
     return SPIN_CALIBRATE_TURNS * 1000 / best > 0 ? (unsigned)(SPIN_CALIBRATE_TURNS * 1000 / best) : 1;
 }
 
-/* Looks for the next request; false when none came in time or the loop has other work. */
-static bool spin(struct platform *p)
+/* Takes one event. The port stays masked until unmask_all(), the buffered one until poll_buffered() finds the ring empty. */
+static void take_event(struct platform *p)
+{
+    xenevtchn_port_or_error_t port = xenevtchn_pending(p->evtchn);
+
+    if (port < 0) {
+        return;
+    }
+    if ((evtchn_port_t)port == p->buffered_port) {
+        if (!p->buffered_masked) {
+            p->buffered_masked = true;
+            timer_set(&p->buffered_timer, loop_now(p->loop, LOOP_HOST) + BUFFERED_POLL_NS);
+        }
+        return;
+    }
+    /* A port cannot fire again while it is masked, so each is in the list once and there is room. */
+    if (p->nmasked < sizeof(p->masked) / sizeof(p->masked[0])) {
+        p->masked[p->nmasked++] = (evtchn_port_t)port;
+    }
+}
+
+/* Whether a descriptor of the loop is ready, our own aside: a disk's completion, a viewer, the monitor. */
+static bool others_wait(struct platform *p)
+{
+    struct pollfd fds[] = {{.fd = xenevtchn_fd(p->evtchn), .events = POLLIN},
+                           {.fd = loop_fd(p->loop), .events = POLLIN}};
+
+    if (poll(fds, 2, 0) <= 0) {
+        return false;
+    }
+    if (fds[0].revents & POLLIN) {
+        take_event(p); /* of another vCPU: it is looked at without it. The next turn tells whether there is more */
+        return false;
+    }
+    return fds[1].revents != 0;
+}
+
+enum spin_end { SPIN_HIT, SPIN_MISS, SPIN_WORK };
+
+/* Looks for the next request until it is there, or for as long as it pays, or until the loop has other work. *waited: turns, added up. */
+static enum spin_end spin(struct platform *p, unsigned *waited)
 {
     unsigned per_us = p->spin_turns_per_us;
+    unsigned min = SPIN_MIN_US * per_us;
     unsigned max = SPIN_MAX_US * per_us;
     unsigned limit = p->spin_gap * SPIN_GAPS;
-    unsigned yield = SPIN_YIELD_US * per_us;
+    unsigned look = SPIN_YIELD_US * per_us;
+    unsigned unlooked = p->spin_unlooked;
+    enum spin_end end = SPIN_MISS;
+    unsigned i;
 
-    limit = limit < SPIN_MIN_US * per_us ? SPIN_MIN_US * per_us : limit > max || p->spin_skip > 0 ? max : limit;
-    for (unsigned i = 1; i <= limit; i++) {
+    /* After a miss the gaps are not what they were: only a long look can find the new ones. */
+    limit = p->spin_skip > 0 || limit > max ? max : limit < min ? min : limit;
+    for (i = 1; i <= limit; i++) {
         if (any_ready(p)) {
-            p->spin_gap = (p->spin_gap * 7 + i) / 8;
-            p->spin_skip = 0;
-            p->stats.spin_hits++;
-            return true;
+            end = SPIN_HIT;
+            break;
         }
         __builtin_ia32_pause();
         if (i % SPIN_WORK_TURNS == 0 && loop_work_waits(p->loop)) {
-            return false;
+            end = SPIN_WORK;
+            break;
         }
-        if (i % yield == 0) {
+        if (++unlooked >= look) {
+            unlooked = 0;
+            if (others_wait(p)) {
+                end = SPIN_WORK;
+                break;
+            }
             sched_yield();
         }
     }
-    p->stats.spin_misses++;
-    p->spin_skip = p->spin_skip * 2 + 1 < SPIN_SKIP_MAX ? p->spin_skip * 2 + 1 : SPIN_SKIP_MAX;
-    p->spin_skip_left = p->spin_skip;
-    return false;
+    p->spin_unlooked = unlooked;
+    *waited += i;
+    if (end == SPIN_HIT) {
+        p->spin_gap = (p->spin_gap * 7 + i) / 8;
+        p->spin_skip = 0;
+        p->stats.spin_hits++;
+    } else if (end == SPIN_MISS) {
+        p->stats.spin_misses++;
+        p->spin_skip = p->spin_skip * 2 + 1 < SPIN_SKIP_MAX ? p->spin_skip * 2 + 1 : SPIN_SKIP_MAX;
+        p->spin_skip_left = p->spin_skip;
+    }
+    return end;
 }
 
 /* Serves until nothing is ready and looking for more does not pay, then lets the event channels wake us again. */
 static void serve(struct platform *p)
 {
-    for (unsigned turns = 0; p->running; turns++) {
-        bool any = serve_all(p);
+    unsigned waited = 0;
 
-        if (loop_work_waits(p->loop) || turns >= SLICE_REQUESTS) {
-            bottom_half_schedule(&p->more);
+    for (unsigned turns = 1; p->running; turns++) {
+        bool any = serve_all(p);
+        enum spin_end end = SPIN_WORK;
+
+        if (!loop_work_waits(p->loop) && turns < SLICE_REQUESTS && waited < SLICE_US * p->spin_turns_per_us) {
+            if (!any) {
+                break;
+            }
+            if (p->spin_skip_left > 0) {
+                p->spin_skip_left--;
+                break;
+            }
+            end = spin(p, &waited);
+        }
+        if (end == SPIN_WORK) {
+            bottom_half_schedule(&p->more); /* the ports stay masked until then */
             return;
         }
-        if (!any) {
-            break;
-        }
-        if (p->spin_skip_left > 0) {
-            p->spin_skip_left--;
-            break;
-        }
-        if (!spin(p) && !loop_work_waits(p->loop)) {
+        if (end == SPIN_MISS) {
             break;
         }
     }
@@ -432,8 +510,12 @@ static void serve(struct platform *p)
 
 static void serve_more(void *arg)
 {
-    serve_buffered(arg);
-    serve(arg);
+    struct platform *p = arg;
+
+    if (p->running) {
+        serve_buffered(p);
+    }
+    serve(p);
 }
 
 /* Xen raises the buffered port for each entry: a screen of text would be two thousand wake-ups. So the port stays masked after its
@@ -453,28 +535,10 @@ static void poll_buffered(void *arg)
 static void on_event(void *arg, uint32_t events)
 {
     struct platform *p = arg;
-    xenevtchn_port_or_error_t port;
 
     (void)events;
     p->stats.wakeups++;
-    port = xenevtchn_pending(p->evtchn);
-    if (port < 0) {
-        return;
-    }
-    if ((evtchn_port_t)port == p->buffered_port) {
-        if (!p->buffered_masked) {
-            p->buffered_masked = true;
-            timer_set(&p->buffered_timer, loop_now(p->loop, LOOP_HOST) + BUFFERED_POLL_NS);
-        }
-        return;
-    }
-    if (p->nmasked < sizeof(p->masked) / sizeof(p->masked[0])) {
-        p->masked[p->nmasked++] = (evtchn_port_t)port;
-    }
-    if (!p->running) {
-        unmask_all(p);
-        return;
-    }
+    take_event(p);
     serve(p);
 }
 
@@ -482,6 +546,9 @@ void platform_set_running(struct platform *p, bool running)
 {
     if (running == p->running) {
         return;
+    }
+    if (!running) {
+        serve_buffered(p); /* the guest has done these writes: they belong to the state that is saved */
     }
     p->running = running;
     xendevicemodel_set_ioreq_server_state(p->dm, (domid_t)p->cfg.domid, p->server, running);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -252,6 +253,7 @@ struct pipe_watch {
     int fd[2];
     char name;
     struct pipe_watch *unwatch;
+    struct pipe_watch *pause;
     bool drain;
 };
 
@@ -263,6 +265,9 @@ static void pipe_fn(void *arg, uint32_t events)
     note(events & EPOLLHUP ? 'H' : p->name);
     if (p->unwatch) {
         loop_unwatch(&p->unwatch->w);
+    }
+    if (p->pause) {
+        watch_events(&p->pause->w, 0);
     }
     if (p->drain) {
         assert_true(read(p->fd[0], buf, sizeof(buf)) > 0);
@@ -316,6 +321,58 @@ static void test_watch(void **state)
     loop_poll(loop, 0);
     assert_string_equal(order, "pppH");
     pipe_fini(&p);
+}
+
+/* Two events in one batch, each pausing the other's watch: only one may run. */
+static void test_pause_of_pending(void **state)
+{
+    struct loop *loop = *state;
+    struct pipe_watch a, b;
+
+    pipe_init(&a, loop, 'w');
+    pipe_init(&b, loop, 'w');
+    a.pause = &b;
+    b.pause = &a;
+    assert_int_equal(write(a.fd[1], "x", 1), 1);
+    assert_int_equal(write(b.fd[1], "x", 1), 1);
+    loop_poll(loop, 0);
+    assert_string_equal(order, "w");
+    a.pause = b.pause = NULL;
+    watch_events(&a.w, EPOLLIN);
+    watch_events(&b.w, EPOLLIN);
+    loop_poll(loop, 0);
+    assert_string_equal(order, "www");
+    pipe_fini(&a);
+    pipe_fini(&b);
+}
+
+/* What a callback that lingers looks at. */
+static void test_work_waits(void **state)
+{
+    struct loop *loop = *state;
+    struct pipe_watch p;
+    struct pollfd pfd = {.fd = loop_fd(loop), .events = POLLIN};
+    struct half a;
+
+    assert_false(loop_work_waits(loop));
+    half_init(&a, loop, 'a');
+    bottom_half_schedule(&a.bh);
+    assert_true(loop_work_waits(loop));
+    loop_poll(loop, 0);
+    assert_false(loop_work_waits(loop));
+    pipe_init(&p, loop, 'p');
+    assert_int_equal(poll(&pfd, 1, 0), 0);
+    assert_int_equal(write(p.fd[1], "x", 1), 1);
+    assert_int_equal(poll(&pfd, 1, 0), 1);
+    assert_string_equal(order, "a"); /* looking takes nothing */
+    loop_poll(loop, 0);
+    assert_string_equal(order, "ap");
+    p.drain = true;
+    loop_poll(loop, 0);
+    assert_int_equal(poll(&pfd, 1, 0), 0);
+    pipe_fini(&p);
+    loop_quit(loop);
+    assert_true(loop_work_waits(loop));
 }
 
 /* Two events in one batch, each taking the other's watch out: only one may run. */
@@ -458,6 +515,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bottom_half_cancels_last, setup, teardown),
         cmocka_unit_test_setup_teardown(test_watch, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unwatch_of_pending, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_pause_of_pending, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_work_waits, setup, teardown),
         cmocka_unit_test_setup_teardown(test_watch_refuses, setup, teardown),
         cmocka_unit_test(test_posts_wake_the_loop),
         cmocka_unit_test_setup_teardown(test_post_from_post, setup, teardown),
