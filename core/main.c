@@ -304,12 +304,24 @@ static int open_screen(struct app *a)
     return 0;
 }
 
+/* The request that did it is still answered: the loop ends after its present turn. A reset never ends the process: the toolstack does. */
+static void guest_ended(void *opaque, enum platform_shutdown reason)
+{
+    struct app *a = opaque;
+
+    if (reason == PLATFORM_POWEROFF && !a->o.no_shutdown) {
+        loop_quit(a->loop);
+    }
+}
+
 static int open_board(struct app *a)
 {
     struct platform_config cfg = {
         .domid = a->o.domid,
         .ram_bytes = (uint64_t)a->o.mem_mib * MIB,
         .max_ram_below_4g = a->o.max_ram_below_4g,
+        .ended = guest_ended,
+        .opaque = a,
     };
 
     a->platform = platform_open(a->loop, &cfg, a->err, sizeof(a->err));

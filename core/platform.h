@@ -46,7 +46,8 @@ size_t vram_size(const struct vram *v);
 /* Puts the VRAM at guest physical address gpa (page aligned) or takes it out (VRAM_UNPLACED). 0 or -errno. Refused with
  * -EBUSY where guest RAM may be. */
 int vram_place(struct vram *v, uint64_t gpa);
-/* Sets a bit in bitmap (LSB first, one per 4 KiB page from first_page) for each page that the GUEST wrote since the last call.
+/* Sets a bit in bitmap (LSB first, one per 4 KiB page from first_page) for each page that the GUEST wrote since the last call, by
+ * itself or through strings and DMA; not for what the adapter wrote through vram_data().
  * Only for [first_page, first_page + n). All ones on the first call, after a move and when the hypervisor cannot tell. */
 void vram_dirty(struct vram *v, unsigned first_page, unsigned n, uint8_t *bitmap);
 /* Stops dirty tracking (no viewer): it costs the guest page faults. */

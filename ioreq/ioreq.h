@@ -9,15 +9,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/platform.h"
+
 struct board;
 struct guestmem;
 struct loop;
-struct platform;
 
 struct platform_config {
     int domid;
     uint64_t ram_bytes;        /* guest RAM, without video memory */
     uint64_t max_ram_below_4g; /* bytes; 0: 0xf0000000 */
+    /* The guest has switched off or reset: Xen knows, the request that did it is not answered yet. May call loop_quit(). */
+    void (*ended)(void *opaque, enum platform_shutdown reason);
+    void *opaque;
 };
 
 /* Opens the libraries and creates the (still disabled) ioreq server with its shared pages mapped. NULL and a line in err on failure. */

@@ -93,6 +93,9 @@ void platform_shutdown(struct platform *p, enum platform_shutdown reason)
     p->shutdown_sent = true;
     log_msg("guest %s", reasons[reason].text);
     check(xendevicemodel_shutdown(p->dm, dom(p), reasons[reason].reason), "shutdown");
+    if (p->cfg.ended != NULL) {
+        p->cfg.ended(p->cfg.opaque, reason);
+    }
 }
 
 static void send_s_state(void *arg)

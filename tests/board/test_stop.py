@@ -165,6 +165,39 @@ def test_descriptors_and_memory_are_flat(t):
         t.check(data2 - data <= 64, "data pages %d then %d" % (data, data2))
 
 
+def power_off(m):
+    """What the ACPI code of the guest does: SLP_EN with type 0 into PM1a_CNT."""
+    m.pci_write(1, 3, 0x40, 0xb001)
+    m.pci_write(1, 3, 0x80, 1, size=1)
+    m.outw(0xb004, 0x2000)
+
+
+def test_power_off_ends_the_process(t):
+    """Without -no-shutdown, as on the peer: the write is answered, the process ends well and leaves nothing."""
+    with t.machine(disk=True, argv=lambda m: [x for x in m.arguments() if x != "-no-shutdown"]) as m:
+        m.outb(0xcf9, 0)
+        power_off(m)
+        t.equal(m.wait_exit(5), "exited 0", "end, log: %s" % m.log())
+        s = m.fields("xen shutdown")
+        t.equal((s["reason"], s["calls_at_answer"] != "0"), ("0", True), "shutdown")
+        m.cmd("xen ranges")
+        t.equal([x for x in m.info if x.startswith("server")], [], "ioreq servers left")
+        t.equal([n for n in os.listdir(m.dir) if n.startswith("qmp")], [], "sockets left")
+
+
+def test_power_off_with_no_shutdown(t):
+    """libxl's way: the toolstack ends the process. A reset ends it in neither way."""
+    with t.machine() as m:
+        power_off(m)
+        m.inb(0x60)
+        t.equal(m.dm_status(), "running")
+        t.equal(m.fields("xen shutdown")["reason"], "0", "shutdown")
+    with t.machine(argv=lambda m: [x for x in m.arguments() if x != "-no-shutdown"]) as m:
+        m.outb(0xcf9, 6)
+        m.inb(0x60)
+        t.equal(m.dm_status(), "running")
+
+
 def test_idle_is_quiet(t):
     """No viewer, idle guest: no wake-ups at all."""
     with t.machine(iso=True, disk=True, serial="null") as m:
