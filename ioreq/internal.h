@@ -45,6 +45,7 @@ struct platform {
     struct bottom_half s_state_bh; /* sets HVM_PARAM_ACPI_S_STATE to s_state */
     unsigned s_state;
     uint64_t next_parking; /* guest address for the next platform_vram_create() */
+    struct vram *vrams;
 
     /* The ioreq server. */
     bool server_made;
@@ -85,6 +86,10 @@ struct guestmem *guestmem_create(struct platform *p);
 void guestmem_destroy(struct guestmem *m);
 /* Xen says that the guest's memory map changed: nothing mapped before may be used for new accesses. */
 void guestmem_invalidate(struct guestmem *m);
+
+/* vram.c */
+/* Guest memory [gpa, gpa + len) was written by us: what of it is video memory becomes dirty. */
+void vram_written(struct platform *p, uint64_t gpa, size_t len);
 
 /* True when errno says that the domain is dying or gone: nothing to report. */
 bool domain_gone(int error);

@@ -26,6 +26,8 @@ struct vram {
     uint64_t parking;
     uint64_t gpa; /* where it is now */
     bool tracking;
+    struct vram *next;
+    uint8_t written[]; /* a bit per page: written by us at its guest address since the last vram_dirty() */
 };
 
 /* XENMEM_populate_physmap for n pages from gpa: libxencall, because libxenctrl's ABI changes with every Xen. */
@@ -56,7 +58,7 @@ static int populate(struct platform *p, uint64_t gpa, size_t n)
 struct vram *platform_vram_create(struct platform *p, size_t size_bytes)
 {
     size_t pages = size_bytes >> XEN_PAGE_SHIFT;
-    struct vram *v = calloc(1, sizeof(*v));
+    struct vram *v = calloc(1, sizeof(*v) + pages / 8 + 1);
     xen_pfn_t *gfn = calloc(pages, sizeof(*gfn));
     int ret = -ENOMEM;
 
@@ -83,6 +85,8 @@ struct vram *platform_vram_create(struct platform *p, size_t size_bytes)
         goto fail;
     }
     free(gfn);
+    v->next = p->vrams;
+    p->vrams = v;
     return v;
 
 fail:
@@ -113,17 +117,28 @@ static bool place_allowed(const struct vram *v, uint64_t gpa)
            v->size <= SPECIAL_PAGES_FROM - gpa;
 }
 
+/*
+ * Moves what is at `from`. A page that is not there (EINVAL) stops Xen half-way: the guest may have given it back. It must not keep
+ * the others, so then each page goes by itself; those that have moved already say EINVAL too. 0 or -errno.
+ */
 static int relocate(struct vram *v, uint64_t from, uint64_t to)
 {
     struct platform *p = v->plat;
     size_t pages = v->size >> XEN_PAGE_SHIFT;
+    size_t batch = RELOCATE_BATCH;
 
-    for (size_t done = 0; done < pages; done += RELOCATE_BATCH) {
-        size_t n = pages - done < RELOCATE_BATCH ? pages - done : RELOCATE_BATCH;
+    for (size_t done = 0; done < pages;) {
+        size_t n = pages - done < batch ? pages - done : batch;
+        int ret = xendevicemodel_relocate_memory(p->dm, (domid_t)p->cfg.domid, (uint32_t)n, (from >> XEN_PAGE_SHIFT) + done,
+                                                 (to >> XEN_PAGE_SHIFT) + done);
 
-        if (xendevicemodel_relocate_memory(p->dm, (domid_t)p->cfg.domid, (uint32_t)n, (from >> XEN_PAGE_SHIFT) + done,
-                                           (to >> XEN_PAGE_SHIFT) + done) != 0) {
+        if (ret != 0 && errno != EINVAL) {
             return -errno;
+        }
+        if (ret != 0 && batch > 1) {
+            batch = 1;
+        } else {
+            done += n;
         }
     }
     return 0;
@@ -144,7 +159,7 @@ int vram_place(struct vram *v, uint64_t gpa)
     vram_dirty_stop(v);
     ret = relocate(v, v->gpa, to);
     if (ret != 0) {
-        return domain_gone(-ret) ? 0 : ret;
+        return ret == -ESRCH ? 0 : ret;
     }
     v->gpa = to;
     if (gpa != VRAM_UNPLACED) {
@@ -163,10 +178,36 @@ void vram_dirty(struct vram *v, unsigned first_page, unsigned n, uint8_t *bitmap
         memset(bitmap, 0, (n + 7) / 8);
         return;
     }
-    v->tracking = true;
+    if (!v->tracking) {
+        v->tracking = true;
+        memset(v->written, 0, v->size / XEN_PAGE / 8 + 1);
+    }
     if (xendevicemodel_track_dirty_vram(p->dm, (domid_t)p->cfg.domid, (v->gpa >> XEN_PAGE_SHIFT) + first_page, n,
                                         (unsigned long *)(void *)bitmap) != 0) {
         memset(bitmap, 0xff, (n + 7) / 8);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        unsigned page = first_page + i;
+
+        bitmap[i / 8] = (uint8_t)(bitmap[i / 8] | (v->written[page / 8] >> page % 8 & 1) << i % 8);
+        v->written[page / 8] = (uint8_t)(v->written[page / 8] & ~(1u << page % 8));
+    }
+}
+
+/* Strings and DMA of the guest that end in the video memory are our writes, which Xen's tracking does not see. */
+void vram_written(struct platform *p, uint64_t gpa, size_t len)
+{
+    for (struct vram *v = p->vrams; v != NULL; v = v->next) {
+        uint64_t start = gpa > v->gpa ? gpa - v->gpa : 0;
+        uint64_t end = gpa + len > v->gpa ? gpa + len - v->gpa : 0;
+
+        if (!v->tracking || start >= v->size || end == 0) {
+            continue;
+        }
+        end = end < v->size ? end : v->size;
+        for (uint64_t page = start / XEN_PAGE; page * XEN_PAGE < end; page++) {
+            v->written[page / 8] = (uint8_t)(v->written[page / 8] | 1u << page % 8);
+        }
     }
 }
 
@@ -186,6 +227,12 @@ void vram_destroy(struct vram *v)
         return;
     }
     vram_dirty_stop(v);
+    for (struct vram **l = &v->plat->vrams; *l != NULL; l = &(*l)->next) {
+        if (*l == v) {
+            *l = v->next;
+            break;
+        }
+    }
     /* The pages stay with the domain, which ends with us or is served by a successor. */
     xenforeignmemory_unmap(v->plat->fmem, v->map, v->size >> XEN_PAGE_SHIFT);
     free(v);
