@@ -175,7 +175,7 @@ int board_populate(struct board *b, const struct options *o, const struct board_
         platform.opaque = handles;
         CREATE("xen-platform", xen_platform_create(b, &platform));
     }
-    CREATE("VGA adapter", create_vga(b, o, parts));
+    CREATE("VGA adapter and its video memory (videoram=, vgamem_mb=)", create_vga(b, o, parts));
     if (o->pvdevice.present) {
         CREATE("xen-pvdevice",
                xen_pvdevice_create(b, o->pvdevice.devfn, o->pvdevice.device_id, o->pvdevice.revision));

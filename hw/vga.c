@@ -578,9 +578,7 @@ int vga_init(struct vga *v, struct board *b, uint32_t vram_bytes, struct display
     v->h.adapter = adapter;
     v->h.vram = platform_vram_create(b->plat, v->h.size);
     if (v->h.vram == NULL) {
-        ret = errno != 0 ? -errno : -ENOMEM;
-        log_msg("%s: cannot allocate %u KiB of video memory: %s", name, v->h.size / 1024, strerror(-ret));
-        return ret;
+        return errno != 0 ? -errno : -ENOMEM;
     }
     v->h.mem = vram_data(v->h.vram);
     ret = add_regions(v, name);

@@ -147,8 +147,9 @@ static void send_absolute(struct input *in, const struct input_event *ev)
         return;
     }
 
-    int px = x * (in->width - 1) / ABS_MAX_POS;
-    int py = y * (in->height - 1) / ABS_MAX_POS;
+    /* Rounded: a viewer made x out of a pixel, and that very pixel is wanted back. */
+    int px = (x * (in->width - 1) + ABS_MAX_POS / 2) / ABS_MAX_POS;
+    int py = (y * (in->height - 1) + ABS_MAX_POS / 2) / ABS_MAX_POS;
     int dx = in->have_pos ? px - in->last_x : 0;
     int dy = in->have_pos ? py - in->last_y : 0;
 
