@@ -42,7 +42,7 @@ FUZZ_FLAGS := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefine
 FUZZ_SUP := tests/fuzz/fuzz.c $(UNIT_SUP)
 FUZZ_LIB_OBJ := $(LIB_SRC:%.c=$(B)/fuzz/%.o) $(FUZZ_SUP:%.c=$(B)/fuzz/%.o)
 
-.PHONY: all help setup unit fuzz check bench demo install clean sanitize clang-check
+.PHONY: all help setup unit fuzz box check bench demo install clean sanitize clang-check
 .SECONDARY:
 
 all: $(B)/hvm-dm
@@ -97,6 +97,9 @@ sanitize: $(UNIT:$(B)/tests/unit/%=$(B)/san/%)
 FUZZ_SECONDS ?= 10
 fuzz: $(FUZZ)
 	@tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ)
+
+box: $(B)/hvm-dm
+	@tests/box/test_boot.py --out $(B)/box
 
 clang-check:
 	@$(MAKE) --no-print-directory B=$(B)/clang CC=$(CLANG) CFLAGS="-O1" $(B)/clang/hvm-dm
