@@ -564,9 +564,10 @@ static void cirrus_mode(struct vga *v, struct vga_mode *m)
     if (!(v->r.seq[CIRRUS_SR7_MODE] & CIRRUS_SR7_PACKED)) {
         return;
     }
-    /* DEVIATION: the screen-off bit of SR1 is without effect in packed modes, because SeaBIOS's VGA BIOS sets it in its
-     * Cirrus mode tables (2101) and never clears it, as the peer does not look. */
-    if ((v->r.attr_index & 0x20) && (cr[CRTC_MODE] & 0x80)) {
+    /* DEVIATION: in packed modes neither the screen-off bit of SR1 nor a CRTC in reset (CR17 bit 7 clear) blanks,
+     * because SeaBIOS's mode tables leave the one so (2101) and Linux's driver the other (CR17 = 3), and the peer does
+     * not look. */
+    if (v->r.attr_index & 0x20) {
         m->format = format[v->r.seq[CIRRUS_SR7_MODE] >> 1 & 7];
         if (m->format == VGA_RGB565 && (c->r.hidden_dac & 0x0f) != 1) {
             m->format = VGA_RGB555;

@@ -518,7 +518,8 @@ static void test_depths(void **state)
         assert_int_equal(display_height(s->d), 480);
         assert_int_equal(pixel(s, 639, 479), i == 0 ? dac_color(0x21) : depths[i].want);
     }
-    seq_w(h, 1, 0x21); /* as SeaBIOS leaves it */
+    seq_w(h, 1, 0x21); /* as SeaBIOS leaves it, */
+    crtc_w(h, 0x17, 3); /* and as Linux's driver */
     screen_look(s);
     assert_int_equal(pixel(s, 639, 479), 0x010203);
     harness_in(h, 0x3da, 1);
