@@ -33,7 +33,7 @@ HARMLESS = re.compile(r"Speculative Return|ACPI: Early table checksum|ERST|BERT|
                       r"integrity|ima:|blacklist|PM: RTC|Fallback order|Built .* zonelists|clocksource|"
                       r"x86/mm|TPM|Loading compiled-in|pcspkr|LSM|hpet|KASLR|errors=|max_loop|Key type|"
                       r"print_fatal|kfence|Error recovery|AMD-Vi|debug|AMD Zen1|and report a bug|TLB invalidation policy|"
-                      r"Limiting direct PCI/PCI", re.I)
+                      r"Limiting direct PCI/PCI|Invalid max_queues", re.I)
 
 
 def fuzzy(text, line):
