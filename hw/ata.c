@@ -383,10 +383,15 @@ static void dma_direct_done(struct ata *d, int error)
 {
     d->h.sg_mapped = false;
     d->h.ops->dma_unmap(d->h.host, &d->h.sg, !d->r.write);
-    if (error < 0) {
+    uint32_t sectors = (uint32_t)(d->h.req.length_bytes / unit_bytes(d));
+    if (error < 0 && sectors > 1 && error != -ENOMEDIUM) {
+        /* The guest is to get what comes before the bad sector, and its number. */
+        d->h.careful = true;
+        d->h.ops->dma_rewind(d->h.host);
+    } else if (error < 0) {
         dma_error(d, error);
     } else {
-        dma_moved(d, (uint32_t)(d->h.req.length_bytes / unit_bytes(d)));
+        dma_moved(d, sectors);
     }
     dma_run(d);
 }
@@ -411,6 +416,9 @@ static uint32_t dma_step_image(struct ata *d)
     uint32_t max = d->r.left < ATA_DMA_CHUNK / unit ? d->r.left * unit : ATA_DMA_CHUNK;
     uint64_t offset = d->r.lba * unit;
     enum block_op op = d->r.write ? BLOCK_WRITE : BLOCK_READ;
+    if (d->h.careful) {
+        max = unit;
+    }
     int n = d->h.ops->dma_map(d->h.host, &d->h.sg, unit, max, !d->r.write);
     if (n < 0) {
         dma_finish(d, true);
@@ -419,7 +427,7 @@ static uint32_t dma_step_image(struct ata *d)
     if (n > 0) {
         d->h.sg_mapped = true;
         submit(d, op, offset, (uint32_t)n, d->h.sg.iov, d->h.sg.n, dma_direct_done);
-        return (uint32_t)n;
+        return d->h.careful ? ATA_DMA_BUDGET / 64 : (uint32_t)n;
     }
     if (d->r.write && !d->h.ops->dma_copy(d->h.host, d->h.buf, unit, false)) {
         dma_finish(d, true);

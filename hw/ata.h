@@ -84,6 +84,8 @@ struct ata_host_ops {
     int (*dma_map)(void *host, struct ata_sg *sg, uint32_t unit, uint32_t max, bool to_guest);
     /* Gives sg back; to_guest: it was written to. */
     void (*dma_unmap)(void *host, struct ata_sg *sg, bool to_guest);
+    /* Goes back to where the last dma_map() began: its transfer failed, smaller steps follow. */
+    void (*dma_rewind)(void *host);
     /* Moves len bytes between buf and the next piece of memory. False when the list ends first. */
     bool (*dma_copy)(void *host, uint8_t *buf, uint32_t len, bool to_guest);
     /* The transfer has ended; `ran_out`: the memory list was too short. Called before the
@@ -171,7 +173,7 @@ struct ata_host {
     bool in_flight, submitting, early; /* early: done inside block_submit() */
     bool orphan;                       /* a reset awaits the end of the request */
     bool sg_mapped, running;
-    bool careful; /* a read-ahead failed: sector by sector, to find the bad one */
+    bool careful; /* a request failed: sector by sector, to find the bad one */
     void (*tray_moved)(void *opaque, struct ata *d);
     void *tray_opaque;
 };

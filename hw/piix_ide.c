@@ -38,6 +38,7 @@ struct bm_regs {
 struct channel {
     struct ide_channel ide;
     struct bm_regs r;
+    struct bm_cursor mark; /* where the piece under way began; nothing in flight is saved */
     struct piix_ide *parent;
 };
 
@@ -140,8 +141,15 @@ static int dma_map(void *host, struct ata_sg *sg, uint32_t unit, uint32_t max, b
         guestmem_release(c->parent->mem);
         return whole == 0 && !ended ? 0 : -ENOSPC;
     }
+    c->mark = c->r.cursor;
     c->r.cursor = cur;
     return (int)total;
+}
+
+static void dma_rewind(void *host)
+{
+    struct channel *c = host;
+    c->r.cursor = c->mark;
 }
 
 static void dma_unmap(void *host, struct ata_sg *sg, bool to_guest)
@@ -209,6 +217,7 @@ static const struct ata_host_ops host_ops = {
     .dma_ready = dma_ready,
     .dma_map = dma_map,
     .dma_unmap = dma_unmap,
+    .dma_rewind = dma_rewind,
     .dma_copy = dma_copy,
     .dma_end = dma_end,
 };
@@ -254,7 +263,7 @@ static void bm_write_byte(struct channel *c, unsigned reg, uint8_t v)
             c->r.status &= (uint8_t)~BM_ACTIVE; /* what is under way moves no further piece */
         } else if ((old & BM_START) == 0) {
             c->r.status |= BM_ACTIVE;
-            c->r.cursor = (struct bm_cursor){ .prd = c->r.prd };
+            c->r.cursor = c->mark = (struct bm_cursor){ .prd = c->r.prd };
             kick(c);
         }
         break;

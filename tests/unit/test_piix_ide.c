@@ -414,6 +414,9 @@ static void dma_error(void **state)
     bm_start(r, 0, LIST, true);
     assert_int_equal(rig_wait(r, PRIMARY), ATA_DRDY | ATA_ERR);
     assert_int_equal(in8(r, PRIMARY + 1), ATA_UNC);
+    assert_int_equal(in8(r, PRIMARY + 3), 7); /* exactly this sector, what is before it has arrived */
+    expect_pattern(r->h->plat.ram + DATA, 5 * 512, 2 * 512);
+    assert_int_equal(r->h->plat.ram[DATA + 2 * 512], 0);
     assert_true(r->h->plat.isa[14]);
     assert_int_equal(r->h->plat.holds, 0);
     block_fake_fail(r->disk, BLOCK_WRITE, 7 * 512, -ENOSPC);
