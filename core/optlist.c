@@ -325,7 +325,7 @@ int optlist_read(const struct optlist *l, const struct optkey *a, const struct o
             }
             value = negated ? "off" : "on";
         }
-        if (!store(k, value, (char *)out + k->offset)) {
+        if (!store(k, value, out ? (char *)out + k->offset : NULL)) {
             return bad_value(l, k, value, err, errlen);
         }
     }
