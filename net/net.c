@@ -163,7 +163,7 @@ static struct net_offload fitting(const struct net_offload *off, size_t len)
         fit.csum_needed = true;
         fit.csum_start = off->csum_start;
         fit.csum_offset = off->csum_offset;
-        if (off->gso != NET_GSO_NONE && off->gso_size != 0 && off->header_len <= len && off->header_len > off->csum_start &&
+        if (off->gso != NET_GSO_NONE && off->gso_size >= NET_GSO_MIN && off->header_len <= len && off->header_len > off->csum_start &&
             off->gso_size < len - off->header_len) {
             fit.gso = off->gso;
             fit.gso_size = off->gso_size;

@@ -26,6 +26,9 @@ struct net;
 
 enum { NET_IOV_MAX = 64, NET_FRAME_MAX = 65550 /* largest TSO frame: 64 KiB and an Ethernet header with a VLAN tag */ };
 
+/* Smaller segments are not made: they would let 64 KiB become a flood. */
+enum { NET_GSO_MIN = 32 };
+
 enum net_gso { NET_GSO_NONE, NET_GSO_TCPV4, NET_GSO_TCPV6, NET_GSO_UDP };
 
 /* What is still to be done to a frame, or has been vouched for. All zero: an ordinary frame. Sending: values may come from the guest as they are; what
@@ -105,6 +108,15 @@ bool net_parse(const uint8_t *frame, size_t len, struct net_headers *h);
 /* Puts the sum of the pseudo header into the TCP or UDP checksum field of a frame whose whole length is frame_len, of which the headers
  * are at frame (with padding behind the IP packet: the length without it). False: not TCP or UDP. */
 bool net_pseudo_header(uint8_t *frame, const struct net_headers *h, size_t frame_len);
+
+/* True if the TCP or UDP checksum of a frame is right; end: where its IP packet ends (>= h->l4). */
+bool net_csum_ok(const uint8_t *frame, const struct net_headers *h, size_t end);
+/* Does what off->csum_needed asks for over frame up to end, for frames that have something behind. */
+void net_csum_complete(uint8_t *frame, size_t end, const struct net_offload *off);
+/* The frame check sequence of Ethernet, as it follows the frame (little endian). */
+uint32_t net_fcs(const uint8_t *frame, size_t len);
+/* The same CRC without inversion, most significant bit first: the upper bits choose a bit of many multicast filters. */
+uint32_t net_crc_msb(const uint8_t *p, size_t len);
 
 /* Cuts a frame with gso into complete frames, or completes the checksum of one without. */
 struct net_cutter {

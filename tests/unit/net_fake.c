@@ -95,6 +95,34 @@ void net_fake_destroy(struct net_fake *f)
     free(f);
 }
 
+static void holder_reset(void *dev)
+{
+    (void)dev;
+}
+
+static int holder_state(void *dev, struct save_stream *s)
+{
+    (void)dev;
+    return s->error;
+}
+
+static void holder_destroy(void *dev)
+{
+    net_fake_destroy(dev);
+}
+
+struct net_fake *net_fake_add(struct board *b, bool offloads)
+{
+    static const struct device_ops holder = {
+        .name = "net-fake", .version = 1, .reset = holder_reset, .state = holder_state, .destroy = holder_destroy};
+    struct net_fake *f = net_fake_create(b->loop, offloads);
+
+    if (board_add_device(b, &holder, f) != 0) {
+        abort();
+    }
+    return f;
+}
+
 bool net_fake_receive(struct net_fake *f, const void *frame, size_t len, const struct net_offload *off)
 {
     struct net_fake_frame *q;

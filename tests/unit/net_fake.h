@@ -4,7 +4,7 @@
  * A network back end in memory for tests of network cards and for fuzzing: keeps what the card sends, and gives it what the test wants. The real net.c
  * is between it and the card.
  */
-#include "core/loop.h"
+#include "core/board.h"
 #include "net/net.h"
 
 enum { NET_FAKE_SENT = 64, NET_FAKE_QUEUE = 64 };
@@ -30,6 +30,8 @@ struct net_fake {
  * when out of memory. net_fake_destroy() calls net_close(): after the card has gone. */
 struct net_fake *net_fake_create(struct loop *loop, bool offloads);
 void net_fake_destroy(struct net_fake *f);
+/* As net_fake_create(), but owned by the board: made before a card, it goes after it. */
+struct net_fake *net_fake_add(struct board *b, bool offloads);
 /* A frame from the host; off may be NULL. True: it has gone to net.c at once; false: queued until net.c reads (or lost when the queue is full). */
 bool net_fake_receive(struct net_fake *f, const void *frame, size_t len, const struct net_offload *off);
 /* The link takes n more frames; tells net.c. */
