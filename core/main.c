@@ -20,6 +20,7 @@
 #include "hw/piix_ide.h"
 #include "ioreq/ioreq.h"
 #include "monitor/qmp.h"
+#include "net/net.h"
 #include "ui/display.h"
 #include "ui/input.h"
 #include "ui/vnc.h"
@@ -61,6 +62,11 @@ static int set_running(struct app *a, bool running, char *err, size_t errlen)
     if (running != a->running) {
         a->running = running;
         loop_set_running(a->loop, running);
+        for (unsigned i = 0; i < BOARD_NICS; i++) {
+            if (a->parts.net[i] != NULL) {
+                net_set_running(a->parts.net[i], running);
+            }
+        }
         platform_set_running(a->platform, running);
     }
     return 0;
@@ -258,6 +264,25 @@ static int open_serials(struct app *a)
     return 0;
 }
 
+/* The hotplug scripts look for the interfaces as soon as we say "running". */
+static int open_nets(struct app *a)
+{
+    for (unsigned i = 0; i < a->o.nic_count; i++) {
+        const struct option_nic *nic = &a->o.nics[i];
+        struct net_config cfg = {.id = nic->netdev, .ifname = nic->ifname, .tap_fd = nic->tap_fd};
+
+        if (nic->netdev == NULL) {
+            continue;
+        }
+        a->parts.net[i] = net_open(a->loop, &cfg, a->err, sizeof(a->err));
+        if (a->parts.net[i] == NULL) {
+            return -1;
+        }
+        net_set_running(a->parts.net[i], false);
+    }
+    return 0;
+}
+
 static int open_screen(struct app *a)
 {
     static const struct {
@@ -381,8 +406,8 @@ static int start(struct app *a)
         return -1;
     }
     loop_set_running(a->loop, false);
-    if (catch_signals(a) != 0 || open_drives(a) != 0 || open_serials(a) != 0 || open_screen(a) != 0 ||
-        open_board(a) != 0 || open_monitors(a) != 0) {
+    if (catch_signals(a) != 0 || open_drives(a) != 0 || open_serials(a) != 0 || open_nets(a) != 0 ||
+        open_screen(a) != 0 || open_board(a) != 0 || open_monitors(a) != 0) {
         return -1;
     }
     if (a->o.start_paused) {
@@ -409,6 +434,9 @@ static void stop(struct app *a)
     display_destroy(a->parts.display);
     input_destroy(a->parts.input);
     rom_free(&a->parts.vga_rom);
+    for (unsigned i = 0; i < BOARD_NICS; i++) {
+        net_close(a->parts.net[i]);
+    }
     for (unsigned i = 0; i < BOARD_SERIALS; i++) {
         chardev_close(a->parts.serial[i]);
     }

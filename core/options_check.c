@@ -9,8 +9,20 @@
 /* Each function: does the line ask for it? *what is put into the row's text. */
 static bool wants_nic(const struct options *o, const char **what)
 {
-    *what = o->nic_count ? o->nics[0].model : NULL;
-    return o->nic_count;
+    static const char *const models[] = {"rtl8139", "e1000", "e1000-82540em"}; /* as in hw/board.c */
+
+    for (unsigned i = 0; i < o->nic_count; i++) {
+        bool have = false;
+
+        for (size_t m = 0; m < sizeof(models) / sizeof(models[0]); m++) {
+            have |= strcmp(o->nics[i].model, models[m]) == 0;
+        }
+        if (!have) {
+            *what = o->nics[i].model;
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool wants_usb_device(const struct options *o, const char **what)
@@ -156,7 +168,7 @@ static const struct {
     const char *before, *after;
 } unsupported[] = {
     {wants_other, "-device: ", " is not supported; take it out of the guest's config"},
-    {wants_nic, "-device: NIC model ", " is not supported yet; use type=vif in vif= (PV network only) or no vif="},
+    {wants_nic, "-device: NIC model ", " is not supported; use model=e1000 or model=rtl8139 in vif="},
     {wants_usb_device, "-device: USB device ",
      " is not supported yet; take usb=, usbdevice= and usbversion= out of the guest's config"},
     {wants_usb, "-usb: ", "not supported yet; take usb= and usbdevice= out of the guest's config"},

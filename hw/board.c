@@ -9,6 +9,7 @@
  *     01.3    82371AB power management     hw/piix4_pm.c   0xb000-0xb03f, 0xb2-0xb3
  *     02.0    Xen platform (machine xenfv) hw/xen_platform.c  0x10-0x1f
  *     next    VGA                          hw/stdvga.c, hw/cirrus.c on hw/vga.c   0x3b4-0x3df, 0xa0000-0xbffff, 0x1ce-0x1cf
+ *     next    network cards                hw/rtl8139.c, hw/e1000.c
  *     ISA     CMOS 14-127                  hw/cmos.c       0x70-0x71
  *             8042, keyboard, mouse        hw/i8042.c, hw/ps2.c   0x60, 0x64
  *             16550A                       hw/serial.c     0x3f8, 0x2f8, 0x3e8, 0x2e8
@@ -33,15 +34,18 @@
 #include "hw/acpi_gpe.h"
 #include "hw/cmos.h"
 #include "hw/dma8237.h"
+#include "hw/e1000.h"
 #include "hw/fdc.h"
 #include "hw/i440fx.h"
 #include "hw/i8042.h"
 #include "hw/piix3.h"
 #include "hw/piix4_pm.h"
 #include "hw/piix_ide.h"
+#include "hw/rtl8139.h"
 #include "hw/serial.h"
 #include "hw/vga.h"
 #include "hw/xen_platform.h"
+#include "net/net.h"
 
 enum {
     DEVFN_IDE = PCI_DEVFN(1, 1),
@@ -51,10 +55,28 @@ enum {
 };
 #define RAM_BELOW_4G_MAX UINT64_C(0xf0000000)
 
+static void unplug_nics(struct board_handles *handles)
+{
+    for (unsigned i = 0; i < handles->nic_count; i++) {
+        struct pci_device *pd = pci_find(handles->pci, handles->nic_devfn[i]);
+
+        if (pd != NULL) {
+            pci_unplug(pd);
+        }
+        if (handles->parts->net[i] != NULL) {
+            net_shut(handles->parts->net[i]); /* the PV back end takes the bridge's port over */
+        }
+    }
+    handles->nic_count = 0;
+}
+
 static void unplug(void *opaque, unsigned mask)
 {
-    const struct board_handles *handles = opaque;
+    struct board_handles *handles = opaque;
 
+    if (mask & XEN_UNPLUG_NICS) {
+        unplug_nics(handles);
+    }
     if (mask & (XEN_UNPLUG_DISKS | XEN_UNPLUG_AUX_DISKS)) {
         bool keep_first = !(mask & XEN_UNPLUG_DISKS);
 
@@ -128,6 +150,42 @@ static int create_vga(struct board *b, const struct options *o, const struct boa
     }
 }
 
+static int create_rtl8139(struct board *b, const struct option_nic *nic, struct net *net)
+{
+    struct rtl8139_config cfg = {.devfn = nic->devfn};
+
+    memcpy(cfg.mac, nic->mac, sizeof(cfg.mac));
+    return rtl8139_create(b, &cfg, net);
+}
+
+static int create_e1000(struct board *b, const struct option_nic *nic, struct net *net)
+{
+    struct e1000_config cfg = {.devfn = nic->devfn};
+
+    memcpy(cfg.mac, nic->mac, sizeof(cfg.mac));
+    return e1000_create(b, &cfg, net);
+}
+
+/* The models that core/options_check.c lets through. */
+static int create_nic(struct board *b, const struct option_nic *nic, struct net *net)
+{
+    static const struct {
+        const char *model;
+        int (*create)(struct board *b, const struct option_nic *nic, struct net *net);
+    } models[] = {
+        {"rtl8139", create_rtl8139},
+        {"e1000", create_e1000},
+        {"e1000-82540em", create_e1000},
+    };
+
+    for (size_t i = 0; i < sizeof(models) / sizeof(models[0]); i++) {
+        if (strcmp(models[i].model, nic->model) == 0) {
+            return models[i].create(b, nic, net);
+        }
+    }
+    return -ENOTSUP;
+}
+
 int board_populate(struct board *b, const struct options *o, const struct board_parts *parts,
                    struct board_handles *handles, char *err, size_t errlen)
 {
@@ -176,6 +234,12 @@ int board_populate(struct board *b, const struct options *o, const struct board_
         CREATE("xen-platform", xen_platform_create(b, &platform));
     }
     CREATE("VGA adapter and its video memory (videoram=, vgamem_mb=)", create_vga(b, o, parts));
+    handles->pci = b->pci;
+    handles->parts = parts;
+    for (unsigned i = 0; i < o->nic_count; i++) {
+        CREATE("network card", create_nic(b, &o->nics[i], parts->net[i]));
+        handles->nic_devfn[handles->nic_count++] = o->nics[i].devfn;
+    }
     if (o->pvdevice.present) {
         CREATE("xen-pvdevice",
                xen_pvdevice_create(b, o->pvdevice.devfn, o->pvdevice.device_id, o->pvdevice.revision));

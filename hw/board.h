@@ -12,10 +12,11 @@ struct block;
 struct chardev;
 struct display;
 struct input;
+struct net;
 struct options;
 struct piix_ide;
 
-enum { BOARD_IDE_DRIVES = 4, BOARD_SERIALS = 4 };
+enum { BOARD_IDE_DRIVES = 4, BOARD_SERIALS = 4, BOARD_NICS = 8 };
 
 /* What the devices stand on, opened by main.c, borrowed here; must outlive the board. */
 struct board_parts {
@@ -25,11 +26,16 @@ struct board_parts {
     struct block *ide_medium[BOARD_IDE_DRIVES];   /* NULL: empty CD drive or no drive */
     const struct option_drive *ide[BOARD_IDE_DRIVES]; /* NULL: no drive at this place */
     struct chardev *serial[BOARD_SERIALS];        /* NULL: no port at this place */
+    struct net *net[BOARD_NICS];                  /* of the NIC with this number; NULL: no NIC, or one without a cable */
 };
 
 /* Between the machine and main.c; must outlive the board. */
 struct board_handles {
-    struct piix_ide *ide; /* set by board_populate() */
+    struct piix_ide *ide; /* set by board_populate(), like all up to nic_count */
+    struct pci_bus *pci;
+    const struct board_parts *parts;
+    uint8_t nic_devfn[BOARD_NICS];
+    unsigned nic_count; /* 0 once they were unplugged */
     /* The guest's PV drivers took over and the disks (not CD drives, not drive 0 when keep_first) were flushed and detached: their
      * images can be closed, since a PV backend has them open now. */
     void (*disks_unplugged)(void *opaque, bool keep_first);

@@ -289,6 +289,34 @@ void net_detach(struct net *n)
     update_reading(n);
 }
 
+static int dead_send(void *opaque, const struct iovec *iov, int iovcnt, const struct net_offload *off)
+{
+    (void)iov, (void)iovcnt, (void)off;
+    net_dropped(opaque);
+    return 0;
+}
+
+static void dead_receive(void *opaque, bool on)
+{
+    (void)opaque, (void)on;
+}
+
+static void dead_close(void *opaque)
+{
+    (void)opaque;
+}
+
+void net_shut(struct net *n)
+{
+    static const struct net_backend dead = {dead_send, dead_receive, dead_close, true};
+
+    net_detach(n);
+    n->be->close(n->opaque);
+    n->be = &dead;
+    n->opaque = n;
+    n->link_up = false;
+}
+
 void net_set_running(struct net *n, bool running)
 {
     n->running = running;

@@ -77,6 +77,8 @@ void net_attach(struct net *n, const struct net_client *client, void *nic, const
                 struct net_caps *got);
 /* Unplug: no callbacks any more; the interface stays until net_close(). */
 void net_detach(struct net *n);
+/* Unplug for good: detaches the card and closes the interface. n stays valid until net_close(), as a cable that leads nowhere. */
+void net_shut(struct net *n);
 /* The guest was stopped (nothing is received, net_send() says -EAGAIN) or goes on (sent_ready() is called). Running at first. */
 void net_set_running(struct net *n, bool running);
 

@@ -711,8 +711,8 @@ static void test_bad_lines(void **state)
 static const struct {
     const char *line, *message;
 } unsupported_lines[] = {
-    {D "-device rtl8139",
-     "-device: NIC model rtl8139 is not supported yet; use type=vif in vif= (PV network only) or no vif="},
+    {D "-device e1000 -device pcnet",
+     "-device: NIC model pcnet is not supported; use model=e1000 or model=rtl8139 in vif="},
     {D "-usb", "-usb: not supported yet; take usb= and usbdevice= out of the guest's config"},
     {D "-usbdevice tablet", "-device: USB device usb-tablet is not supported yet; take usb=, usbdevice= and "
                             "usbversion= out of the guest's config"},
