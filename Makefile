@@ -33,8 +33,10 @@ LIB_OBJ  := $(LIB_SRC:%.c=$(B)/%.o)
 DM_OBJ   := $(DM_SRC:%.c=$(B)/%.o)
 
 # Unit tests: one cmocka program per tests/unit/test_*.c.
-UNIT     := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c))
+UNIT     := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c tests/unit/xen/test_*.c))
 UNIT_SUP := $(filter-out tests/unit/test_%.c,$(wildcard tests/unit/*.c))
+# Those of tests/unit/xen/ link ioreq/ itself, on Xen's libraries replaced by xen_fake.c.
+XEN_SUP  := tests/unit/xen/xen_fake.c $(wildcard ioreq/*.c) $(LIB_SRC)
 
 # Fuzz targets: clang, libFuzzer, ASan, UBSan, in objects of their own.
 FUZZ     := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -73,6 +75,9 @@ $(B)/%.o: %.c
 $(B)/tests/unit/test_%: $(B)/tests/unit/test_%.o $(UNIT_SUP:%.c=$(B)/%.o) $(LIB_OBJ)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
 
+$(B)/tests/unit/xen/test_%: $(B)/tests/unit/xen/test_%.o $(XEN_SUP:%.c=$(B)/%.o)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
+
 # The same tests under ASan and UBSan share the fuzzers' objects.
 $(B)/fuzz/%.o: %.c
 	@mkdir -p $(@D)
@@ -83,6 +88,10 @@ $(B)/tests/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.o $(FUZZ_LIB_OBJ)
 	$(Q)$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer -pthread -o $@ $^ $(PKG_LIBS)
 
 $(B)/san/test_%: $(B)/fuzz/tests/unit/test_%.o $(UNIT_SUP:%.c=$(B)/fuzz/%.o) $(LIB_SRC:%.c=$(B)/fuzz/%.o)
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) $(FUZZ_FLAGS) -pthread -o $@ $^ $(PKG_LIBS) -lcmocka
+
+$(B)/san/xen/test_%: $(B)/fuzz/tests/unit/xen/test_%.o $(XEN_SUP:%.c=$(B)/fuzz/%.o)
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(FUZZ_FLAGS) -pthread -o $@ $^ $(PKG_LIBS) -lcmocka
 
