@@ -146,6 +146,12 @@ static bool fresh_challenge(struct vnc_client *c, off_t at, off_t end)
            pwrite(c->ui->scratch_fd, challenge, CHALLENGESIZE, end - CHALLENGESIZE) == CHALLENGESIZE;
 }
 
+static void size_told(struct vnc_client *c)
+{
+    c->told_width = c->ui->screen->width;
+    c->told_height = c->ui->screen->height;
+}
+
 /* Has the library handle one whole message and queues what it answers. */
 static void lib_message(struct vnc_client *c, const uint8_t *msg, size_t len)
 {
@@ -165,6 +171,9 @@ static void lib_message(struct vnc_client *c, const uint8_t *msg, size_t len)
     }
     handshake = c->rfb->state != RFB_AUTHENTICATION;
     rfbProcessClientMessage(c->rfb);
+    if (c->told_width == 0 && c->rfb->state == RFB_NORMAL) {
+        size_told(c); /* ServerInit */
+    }
     end = lseek(scratch, 0, SEEK_CUR);
     if (end < at || (handshake && c->rfb->state == RFB_AUTHENTICATION && !fresh_challenge(c, at, end))) {
         vnc_client_close(c);
@@ -361,8 +370,10 @@ static int on_encodings(struct vnc_client *c, const uint8_t *m, size_t len)
     put_be16(filtered + 2, (unsigned)kept);
     lib_message(c, filtered, 4 + 4 * kept);
     if (!c->closing && c->rfb->useNewFBSize) {
-        /* The size may have changed since ServerInit told it. */
-        c->rfb->newFBSizePending = TRUE;
+        /* The size may have changed since ServerInit told it. If not, it is not told again: that would use up the client's request, and
+         * gtk-vnc makes no other before it has seen a picture. */
+        c->rfb->newFBSizePending =
+            c->told_width != c->ui->screen->width || c->told_height != c->ui->screen->height ? TRUE : FALSE;
     }
     if (ext_keys && !c->ext_keys) {
         reply(c, ack, sizeof(ack));
@@ -621,6 +632,9 @@ static void encode(struct vnc_client *c)
     }
     /* A slice may lie outside what the client asked for: go on to the next then. */
     while (slices-- > 0 && lib_alive(c) && update_due(c) && c->out_len == 0) {
+        if (c->rfb->newFBSizePending) {
+            size_told(c);
+        }
         rfbUpdateClient(c->rfb);
         c->out_len = lseek(c->out_fd, 0, SEEK_CUR);
     }

@@ -94,6 +94,7 @@ struct vnc_client {
     size_t in_len;
     uint32_t skip; /* bytes of cut text to throw away */
     bool ext_keys;
+    int told_width, told_height; /* size of the picture as the client knows it; 0 before ServerInit */
     uint8_t keys[32]; /* held down */
     uint8_t mask;     /* VNC button mask */
     int x, y;         /* last position, 0..32767 */

@@ -9,6 +9,7 @@ One line per check; ends with "N passed, N failed".
 import argparse
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +22,7 @@ import vncshot  # noqa: E402
 # The devices of a qemu-xen guest in their slots: address, vendor, device, class, revision.
 HOST = ["00:00.0 8086 1237 060000 02", "00:01.0 8086 7000 060100 00", "00:01.1 8086 7010 010180 00",
         "00:01.3 8086 7113 068000 03"]
+CURSOR_PIXELS = 9 * 16
 PLATFORM = "5853 0001 ff8000 01"
 CIRRUS = "1013 00b8 030000 00"
 STDVGA = "1234 1111 030000 02"
@@ -154,6 +156,20 @@ class Tests:
 
     # -- scenarios ------------------------------------------------------------------------------------
 
+    def real_client(self, name):
+        """A picture taken by gtk-vnc, the library of virt-viewer and GNOME's viewers, beside ours: they may differ by
+        the blinking cursor."""
+        ours, theirs = (os.path.join(self.out, name + end) for end in (".png", "-gtk-vnc.png"))
+        try:
+            took = subprocess.run(["gvnccapture", f"127.0.0.1:{self.port - 5900}", theirs], stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
+            differ = subprocess.run(["compare", "-metric", "AE", ours, theirs, "null:"], stdout=subprocess.DEVNULL,
+                                    stderr=subprocess.PIPE, text=True, timeout=60, check=False).stderr
+            self.check("screenshot by a real VNC client", took.returncode == 0 and re.fullmatch(r"\d+", differ.strip())
+                       and int(differ) <= CURSOR_PIXELS, f"{took.stdout} pixels that differ: {differ}")
+        except subprocess.TimeoutExpired as e:
+            self.check("screenshot by a real VNC client", False, e)
+
     def run_usual(self):
         """The configuration that people write: cirrus, a disk and a CD."""
         iso = self.iso(end="shell", menu_s=4)
@@ -184,6 +200,7 @@ vnc = 1
         shown = rfb.text(self.font)
         self.check("text console on the screen", (rfb.width, rfb.height) == (720, 400)
                    and any("GUEST: checksum ok" in line for line in shown), f"{rfb.width}x{rfb.height} {shown}")
+        self.real_client("text-cirrus")
         self.wait_screen(lambda r: any(line.startswith("/ #") for line in r.text(self.font)), 20, "shell")
         self.type("echo typed-$((6*7)) > /dev/ttyS0\n")
         guest.wait_for(r"typed-42", 20)

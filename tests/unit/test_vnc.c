@@ -417,6 +417,22 @@ static void test_picture(void **state)
     hang_up(&c);
 }
 
+/* A client that knows DesktopSize gets the picture for its first request, not the size that ServerInit has just told (gtk-vnc would
+ * wait for ever). */
+static void test_first_request_gets_the_picture(void **state)
+{
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct client c;
+
+    serve(f, &cfg);
+    join(f, &c);
+    memset(c.picture, 0xaa, (size_t)c.width * (size_t)c.height * 4);
+    assert_true(read_update(&c));
+    assert_memory_equal(c.picture, f->picture, (size_t)c.width * (size_t)c.height * 4);
+    hang_up(&c);
+}
+
 static void test_resize(void **state)
 {
     static const int sizes[][2] = {{720, 400}, {1366, 768}, {320, 200}, {1920, 1200}, {1, 1}, {1023, 7}, {640, 480}};
@@ -1163,7 +1179,7 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_picture),   T(test_resize),     T(test_resize_unknown_to_client), T(test_cursor),  T(test_keys),
+        T(test_picture),   T(test_first_request_gets_the_picture), T(test_resize),     T(test_resize_unknown_to_client), T(test_cursor),  T(test_keys),
         T(test_pointer),   T(test_password),   T(test_challenge_is_random), T(test_old_protocols),            T(test_ports),   T(test_ipv6),
         T(test_unix_socket), T(test_stopped_viewer), T(test_stalled_viewer_is_dropped), T(test_silent_client_is_dropped),
         T(test_garbage),   T(test_single_bytes),
