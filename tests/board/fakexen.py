@@ -304,7 +304,9 @@ class Machine(Client):
         a += ["-boot", "order=" + self.boot]
         if self.vcpus > 1:
             a += ["-smp", "%d,maxcpus=%d" % (self.vcpus, self.vcpus)]
-        a += ["-net", "none", "-machine",
+        if "-netdev" not in self.extra:
+            a += ["-net", "none"]
+        a += ["-machine",
               "xenfv,suppress-vmdesc=on" if self.platform else "pc,accel=xen,suppress-vmdesc=on"]
         a += list(self.extra) + ["-m", str(self.mem)]
         if self.disk:
