@@ -87,6 +87,10 @@ $(B)/tests/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.o $(FUZZ_LIB_OBJ)
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer -pthread -o $@ $^ $(PKG_LIBS)
 
+$(B)/tests/fuzz/fuzz_ioreq: $(B)/fuzz/tests/fuzz/fuzz_ioreq.o $(XEN_SUP:%.c=$(B)/fuzz/%.o)
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer -pthread -o $@ $^ $(PKG_LIBS)
+
 $(B)/san/test_%: $(B)/fuzz/tests/unit/test_%.o $(UNIT_SUP:%.c=$(B)/fuzz/%.o) $(LIB_SRC:%.c=$(B)/fuzz/%.o)
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(FUZZ_FLAGS) -pthread -o $@ $^ $(PKG_LIBS) -lcmocka
