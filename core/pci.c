@@ -78,7 +78,9 @@ static unsigned rom_read_rep(void *dev, uint64_t offset, unsigned size, void *bu
     size_t have = offset < pd->rom_len ? pd->rom_len - offset : 0;
 
     have = have < len ? have : len;
-    memcpy(buf, pd->rom + offset, have);
+    if (have > 0) {
+        memcpy(buf, pd->rom + offset, have);
+    }
     memset((uint8_t *)buf + have, 0, len - have);
     return count;
 }
@@ -195,20 +197,41 @@ static void bar_map(struct pci_device *pd, unsigned n, uint64_t addr)
     }
 }
 
+/* Where BAR n is to decode. */
+static uint64_t bar_wanted(const struct pci_device *pd, unsigned n)
+{
+    return pd->bars[n].kind == PCI_BAR_NONE || !pd->present ? NOWHERE : bar_address(pd, n);
+}
+
+static void map_bars(struct pci_device *pd)
+{
+    for (unsigned n = 0; n < PCI_REGIONS; n++) {
+        uint64_t want = bar_wanted(pd, n);
+
+        if (want != NOWHERE && pd->bars[n].addr == NOWHERE) {
+            bar_map(pd, n, want);
+        }
+    }
+}
+
 static void update_bars(struct pci_device *pd)
 {
-    uint64_t want[PCI_REGIONS];
+    bool left = false;
 
     /* All moves out before all moves in: BARs may swap places. */
     for (unsigned n = 0; n < PCI_REGIONS; n++) {
-        want[n] = pd->bars[n].kind == PCI_BAR_NONE || !pd->present ? NOWHERE : bar_address(pd, n);
-        if (want[n] != pd->bars[n].addr) {
+        if (bar_wanted(pd, n) != pd->bars[n].addr) {
+            left |= pd->bars[n].addr != NOWHERE;
             bar_unmap(pd, n);
         }
     }
-    for (unsigned n = 0; n < PCI_REGIONS; n++) {
-        if (want[n] != NOWHERE && pd->bars[n].addr == NOWHERE) {
-            bar_map(pd, n, want[n]);
+    map_bars(pd);
+    /* A BAR whose place was taken gets it now: a system that moves BARs about may do so in any order. */
+    for (unsigned devfn = 0; left && devfn < 256; devfn++) {
+        struct pci_device *other = pd->board->pci->fn[devfn];
+
+        if (other != NULL && other != pd) {
+            map_bars(other);
         }
     }
 }

@@ -338,12 +338,21 @@ static void test_overlap(void **state)
     assert_true(o->pd.bars[1].addr == UINT64_MAX);
     assert_int_equal(harness_read(h, 0xf1000000, 4), 0x2000);
     assert_int_equal(harness_in(h, 0xc010, 1), 0x10);
-    wr(PCI_COMMAND, 2, 0);
-    assert_int_equal(harness_read(h, 0xf1000000, 4), 0xffffffff);
-    harness_pci_write(h, PCI_DEVFN(5, 0), PCI_COMMAND, 2, 3);
+    wr(PCI_COMMAND, 2, 0); /* the other one has waited for that */
     assert_int_equal(harness_read(h, 0xf1000000, 4), 0x1000);
+    assert_true(o->moved[1] == 0xf1000000);
     wr(PCI_COMMAND, 2, 3);
     assert_int_equal(harness_read(h, 0xf1000000, 4), 0x1000);
+    /* Two that change places, one after the other and decoding all the while. */
+    harness_pci_write(h, PCI_DEVFN(5, 0), PCI_BAR0 + 4, 4, 0xf1001000);
+    assert_int_equal(harness_read(h, 0xf1000000, 4), 0x2000);
+    wr(PCI_BAR0 + 4, 4, 0xf1001000);
+    harness_pci_write(h, PCI_DEVFN(5, 0), PCI_BAR0 + 4, 4, 0xf1000000);
+    assert_int_equal(harness_read(h, 0xf1000000, 4), 0x1000);
+    assert_int_equal(harness_read(h, 0xf1001000, 4), 0x2000);
+    pci_unplug(&o->pd);
+    wr(PCI_BAR0 + 4, 4, 0xf1000000);
+    assert_int_equal(harness_read(h, 0xf1000000, 4), 0x2000);
 }
 
 static void test_rom(void **state)
