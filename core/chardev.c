@@ -14,6 +14,7 @@
 
 #define FLUSH_NS 1000000u /* output waits this long for more of it: a console writes byte by byte */
 #define PTY_POLL_NS 1000000000u
+#define ACCEPT_RETRY_NS 1000000000u
 enum { FLUSH_BYTES = 1024 };
 
 static void disconnect(struct chardev *c);
@@ -81,7 +82,7 @@ static void flush(struct chardev *c)
             disconnect(c);
             return;
         } else {
-            log_limited(&c->write_errors, "%s: cannot write to %s: %s", c->label, c->filename, strerror(errno));
+            log_limited(&c->errors, "%s: cannot write to %s: %s", c->label, c->filename, strerror(errno));
             drop_output(c);
         }
     }
@@ -202,9 +203,15 @@ static void pty_check(struct chardev *c)
     }
 }
 
-static void pty_poll(void *arg)
+static void poll_again(void *arg)
 {
-    pty_check(arg);
+    struct chardev *c = arg;
+
+    if (c->kind == CHARDEV_PTY) {
+        pty_check(c);
+    } else {
+        update_watches(c);
+    }
 }
 
 static void pty_opened(void *arg, uint32_t events)
@@ -319,6 +326,12 @@ static void on_connection(void *arg, uint32_t events)
 
     (void)events;
     if (fd < 0) {
+        if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+            /* Out of descriptors: the connection stays in the backlog, so the socket stays readable. */
+            log_limited(&c->errors, "%s: cannot accept on %s: %s", c->label, c->filename, strerror(errno));
+            watch_events(&c->listen_watch, 0);
+            timer_set(&c->poll, loop_now(c->loop, LOOP_HOST) + ACCEPT_RETRY_NS);
+        }
         return;
     }
     if (c->in_fd >= 0) { /* the old one is gone but for bytes that nobody asked for */
@@ -335,7 +348,7 @@ int chardev_start(struct chardev *c)
     int r = 0;
 
     timer_init(&c->flush, c->loop, LOOP_HOST, flush_timer, c);
-    timer_init(&c->poll, c->loop, LOOP_HOST, pty_poll, c);
+    timer_init(&c->poll, c->loop, LOOP_HOST, poll_again, c);
     if (c->listen_fd >= 0) {
         r = loop_watch(c->loop, &c->listen_watch, c->listen_fd, EPOLLIN, on_connection, c);
     }

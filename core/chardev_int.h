@@ -31,7 +31,7 @@ struct chardev {
 
     int open_fd;        /* pty: inotify on the slave, -1: none, then polled */
     struct watch open_watch;
-    struct timer poll;  /* pty without inotify */
+    struct timer poll;  /* pty without inotify; a socket whose accept() failed */
 
     bool have_termios;  /* stdio: to be put back */
     struct termios termios;
@@ -44,7 +44,7 @@ struct chardev {
     unsigned out_head, out_len;
     uint8_t in[CHARDEV_IN_SIZE];
     unsigned in_pos, in_len;
-    struct log_limit write_errors;
+    struct log_limit errors;
 
     const struct chardev_client *client;
     void *opaque;

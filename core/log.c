@@ -54,6 +54,11 @@ static void log_line(const char *prefix, const char *fmt, va_list ap)
         return;
     }
     len = strlen(buf);
+    for (size_t i = 0; i < len; i++) {
+        if ((unsigned char)buf[i] < 0x20 || buf[i] == 0x7f) {
+            buf[i] = '?'; /* one line stays one line, whatever a path or a peer's name holds */
+        }
+    }
     buf[len++] = '\n';
     pthread_mutex_lock(&log_lock);
     if (log_left <= len + LOG_RESERVE) {

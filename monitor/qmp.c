@@ -124,7 +124,9 @@ static void session_close(struct qmp_session *s)
         close(s->pending_fds[i]);
     }
     s->pending_count = 0;
-    json_tokener_free(s->tokener);
+    if (s->tokener) {
+        json_tokener_free(s->tokener);
+    }
     s->tokener = NULL;
     free(s->out);
     s->out = NULL;

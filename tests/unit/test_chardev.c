@@ -9,11 +9,13 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -376,6 +378,39 @@ static void unix_server_takes_one_client_after_the_other(void **state)
     chardev_close(c);
 }
 
+/* Without a free descriptor the listening socket stays readable: the loop must not turn for it all the time. */
+static void accept_waits_for_descriptors(void **state)
+{
+    struct peer *p = *state;
+    char path[100], buf[64];
+    struct pollfd ready = {.fd = loop_fd(p->loop), .events = POLLIN};
+    struct rlimit old, none;
+    struct chardev *c;
+    int a, lowest;
+
+    snprintf(path, sizeof(path), "%s/sock3", dir);
+    c = OPEN("unix:%s,server=on,wait=off", path);
+    a = connect_unix(path);
+    lowest = dup(a);
+    close(lowest);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    none = (struct rlimit){.rlim_cur = (rlim_t)lowest, .rlim_max = old.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    turn(p);
+    assert_int_equal(poll(&ready, 1, 0), 0);
+    loop_advance(p->loop, 2000 * MS);
+    turn(p); /* tried again, in vain */
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+    assert_int_equal(poll(&ready, 1, 0), 0);
+    loop_advance(p->loop, 2000 * MS);
+    turn(p);
+    put(c, "hello");
+    turn(p);
+    assert_int_equal(read(a, buf, sizeof(buf)), 5);
+    close(a);
+    chardev_close(c);
+}
+
 static void input_waits_for_the_client(void **state)
 {
     struct peer *p = *state;
@@ -573,6 +608,7 @@ int main(void)
         TEST(pty_hangup_does_not_spin),
         TEST(pty_stalled_reader_pushes_back),
         TEST(unix_server_takes_one_client_after_the_other),
+        TEST(accept_waits_for_descriptors),
         TEST(input_waits_for_the_client),
         TEST(stalled_socket_pushes_back),
         TEST(tcp_both_ways),

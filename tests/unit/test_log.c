@@ -64,6 +64,18 @@ static void test_message(void **state)
     assert_string_equal(run(say), "hvm-dm: disk hda: 5\n");
 }
 
+static void say_lines(void)
+{
+    log_msg("cannot open %s", "/a\nb\x1b[2J\x7f\xc3\xa9");
+}
+
+/* Paths and names of peers cannot make a second line or move the terminal's cursor. */
+static void test_one_line(void **state)
+{
+    (void)state;
+    assert_string_equal(run(say_lines), "hvm-dm: cannot open /a?b?[2J?\xc3\xa9\n");
+}
+
 static void say_long(void)
 {
     static char big[5000];
@@ -194,6 +206,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_message),
+        cmocka_unit_test(test_one_line),
         cmocka_unit_test(test_long_line_is_cut_and_ended),
         cmocka_unit_test(test_volume_is_bounded),
         cmocka_unit_test(test_default_volume),
