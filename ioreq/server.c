@@ -34,7 +34,7 @@ enum {
     SPIN_MIN_US = 20,
     SPIN_GAPS = 6,       /* ... and in multiples of the mean gap */
     SPIN_WORK_TURNS = 64,    /* how often to look for bottom halves and posts meanwhile */
-    SPIN_YIELD_US = 20,      /* how often to look at descriptors and let others on this CPU run meanwhile */
+    SPIN_YIELD_US = 50,      /* how often to look at descriptors and let others on this CPU run meanwhile */
     SPIN_SKIP_MAX = 255,
     SPIN_CALIBRATE_TURNS = 1000,
     SLICE_REQUESTS = 64, /* after so many requests in a row, the loop gets a turn */
@@ -547,14 +547,16 @@ void platform_set_running(struct platform *p, bool running)
     if (running == p->running) {
         return;
     }
-    if (!running) {
-        serve_buffered(p); /* the guest has done these writes: they belong to the state that is saved */
-    }
-    p->running = running;
     xendevicemodel_set_ioreq_server_state(p->dm, (domid_t)p->cfg.domid, p->server, running);
     if (running) {
         bottom_half_schedule(&p->more); /* what came while we stood still */
+    } else {
+        /* Nothing is sent any more. What has been is part of the state that is saved, and a vCPU that waits for an answer keeps the
+         * domain from being suspended or shut down. */
+        serve_buffered(p);
+        serve_all(p);
     }
+    p->running = running;
 }
 
 int platform_start(struct platform *p, struct board *board, char *err, size_t errlen)
