@@ -135,7 +135,7 @@ static uint16_t phy_read(struct e1000 *e, unsigned reg)
 
     switch (reg) {
     case PHY_BMSR:
-        e->r.link_dropped = false;
+        e->r.link_dropped = !link;
         return (uint16_t)(BMSR_FIXED | (link && !dropped ? BMSR_LINK : 0) | (negotiated ? BMSR_AN_DONE : 0));
     case PHY_ANLPAR:
         return negotiated ? PARTNER : 0;
