@@ -31,7 +31,7 @@ struct guestmem *platform_guestmem(struct platform *p);
 /* Binds the event channels and serves requests on board (borrowed). 0, or -errno and a line in err. */
 int platform_start(struct platform *p, struct board *board, char *err, size_t errlen);
 
-/* QMP stop/cont: while stopped no request is answered. */
+/* QMP stop/cont: while stopped no request is answered. On stopping, those that have been made are. */
 void platform_set_running(struct platform *p, bool running);
 
 /* Writes /local/domain/0/device-model/<domid>/state. 0, or -errno and a line in err. */

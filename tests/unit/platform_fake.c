@@ -16,20 +16,27 @@ struct vram {
 
 void platform_isa_irq(struct platform *p, unsigned irq, bool level)
 {
-    if (irq < 16) {
-        p->isa_rises[irq] += level && !p->isa[irq];
-        p->isa[irq] = level;
+    if (irq >= 16 || irq == 0 || irq == 8) {
+        abort(); /* the PIT's and the RTC's lines belong to Xen */
     }
+    p->isa_rises[irq] += level && !p->isa[irq];
+    p->isa[irq] = level;
 }
 
 void platform_pci_intx(struct platform *p, unsigned slot, unsigned pin, bool level)
 {
-    p->intx[slot & 31][pin & 3] = level;
+    if (slot > 31 || pin > 3) {
+        abort();
+    }
+    p->intx[slot][pin] = level;
 }
 
 void platform_pci_link(struct platform *p, unsigned link, unsigned irq)
 {
-    p->pci_link[link & 3] = irq;
+    if (link > 3 || irq > 15) {
+        abort();
+    }
+    p->pci_link[link] = irq;
 }
 
 void platform_msi(struct platform *p, uint64_t addr, uint32_t data)

@@ -759,8 +759,12 @@ static void test_stop_and_cont(void **state)
     uint64_t v;
 
     assert_true(xf_buffered(IOREQ_TYPE_COPY, WINDOW + 0xfffc, 4, 1));
+    xf_request(2, IOREQ_TYPE_PIO, XF_READ, PORT + 1, 0, 1, 1);
     platform_set_running(r->plat, false);
     assert_int_equal(r->last_write, 1); /* part of the state that is saved */
+    assert_true(xf_answered(2, &v)); /* or the domain could not be suspended */
+    assert_int_equal(v, 0xfe);
+    assert_string_equal(xf.log, "disable notify "); /* in this order: none can be made in between */
     assert_false(xf.enabled);
     xf_request(1, IOREQ_TYPE_PIO, XF_READ, PORT + 1, 0, 1, 1);
     xf_raise(XF_VCPUS);
