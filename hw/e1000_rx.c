@@ -293,7 +293,7 @@ bool e1000_rx_frame(struct e1000 *e, const uint8_t *frame, size_t len, bool csum
         e1000_stat(e, STAT_ROC, 1);
         return true;
     }
-    f.piece[0] = frame;
+    f.piece[0] = f.piece[1] = frame;
     f.left[0] = len;
     f.piece[2] = no_fcs;
     f.left[2] = fcs;
