@@ -72,6 +72,7 @@ static void clock_rises(struct eeprom93c46 *e, bool di)
     case PHASE_DATA:
         e->shift = (uint16_t)(e->shift << 1 | di);
         if (++e->bits == 16) {
+            e->bits = 0;
             e->phase = PHASE_DONE;
         }
         break;
