@@ -5,18 +5,21 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { GUARD_BYTES = 1 << 16 }; /* on both sides of the RAM: an access past its end is a fault at once */
+enum { GUARD_BYTES = 1 << 16 };
 
-/* Zeroed pages that cost nothing until they are touched: a fuzz target makes a board per input. */
-static uint8_t *ram_map(void)
+uint8_t *harness_pages(size_t bytes)
 {
-    uint8_t *p = mmap(NULL, HARNESS_RAM_SIZE + 2 * GUARD_BYTES, PROT_NONE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *p = mmap(NULL, bytes + 2 * GUARD_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-    if (p == MAP_FAILED || mprotect(p + GUARD_BYTES, HARNESS_RAM_SIZE, PROT_READ | PROT_WRITE) != 0) {
+    if (p == MAP_FAILED || mprotect(p + GUARD_BYTES, bytes, PROT_READ | PROT_WRITE) != 0) {
         abort();
     }
     return p + GUARD_BYTES;
+}
+
+void harness_pages_free(uint8_t *pages, size_t bytes)
+{
+    munmap(pages - GUARD_BYTES, bytes + 2 * GUARD_BYTES);
 }
 
 struct harness *harness_create(void)
@@ -26,7 +29,7 @@ struct harness *harness_create(void)
     if (h == NULL || (h->loop = loop_create(true)) == NULL) {
         abort();
     }
-    h->plat.ram = ram_map();
+    h->plat.ram = harness_pages(HARNESS_RAM_SIZE);
     h->plat.shutdown_reason = -1;
     if (board_init(&h->board, h->loop, &h->plat, (struct guestmem *)(void *)&h->plat) != 0) {
         abort();
@@ -38,7 +41,7 @@ void harness_destroy(struct harness *h)
 {
     board_fini(&h->board);
     loop_destroy(h->loop);
-    munmap(h->plat.ram - GUARD_BYTES, HARNESS_RAM_SIZE + 2 * GUARD_BYTES);
+    harness_pages_free(h->plat.ram, HARNESS_RAM_SIZE);
     free(h);
 }
 

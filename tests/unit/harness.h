@@ -46,6 +46,10 @@ struct harness {
 struct harness *harness_create(void); /* aborts when out of memory */
 void harness_destroy(struct harness *h);
 
+/* Zeroed pages that cost nothing until they are touched (a fuzz target makes a board per input), between pages that fault. */
+uint8_t *harness_pages(size_t bytes);
+void harness_pages_free(uint8_t *pages, size_t bytes);
+
 /* Guest accesses. */
 uint32_t harness_in(struct harness *h, uint16_t port, unsigned size);
 void harness_out(struct harness *h, uint16_t port, unsigned size, uint32_t value);

@@ -100,11 +100,7 @@ struct vram *platform_vram_create(struct platform *p, size_t size_bytes)
     if (v == NULL) {
         return NULL;
     }
-    v->data = calloc(1, size_bytes);
-    if (v->data == NULL) {
-        free(v);
-        return NULL;
-    }
+    v->data = harness_pages(size_bytes);
     v->plat = p;
     v->size = size_bytes;
     v->gpa = VRAM_UNPLACED;
@@ -146,7 +142,7 @@ void vram_dirty_stop(struct vram *v)
 void vram_destroy(struct vram *v)
 {
     if (v != NULL) {
-        free(v->data);
+        harness_pages_free(v->data, v->size);
         free(v);
     }
 }
