@@ -3,7 +3,7 @@
 /*
  * DMA access to guest RAM. Mapped in large pieces on first use and kept; dropped when Xen says INVALIDATE. Addresses are
  * hostile: whatever is not RAM reads as ones and ignores writes. DMA never reaches a device region.
- * Implemented by ioreq/guestmem.c; unit tests link a flat array (tests/unit/platform_fake.c). Loop thread only.
+ * Spans come from ioreq/guestmem.c; unit tests link a flat array (tests/unit/platform_fake.c). Loop thread only.
  */
 #include <stddef.h>
 #include <stdint.h>

@@ -184,42 +184,6 @@ void *guestmem_span(struct guestmem *m, uint64_t gpa, size_t len, size_t *got)
     return platform_of(m)->ram + gpa;
 }
 
-void guestmem_read(struct guestmem *m, uint64_t gpa, void *buf, size_t len)
-{
-    uint8_t *out = buf;
-
-    while (len > 0) {
-        size_t n;
-        const uint8_t *p = guestmem_span(m, gpa, len, &n);
-
-        if (p != NULL) {
-            memcpy(out, p, n);
-        } else {
-            memset(out, 0xff, n);
-        }
-        out += n;
-        gpa += n;
-        len -= n;
-    }
-}
-
-void guestmem_write(struct guestmem *m, uint64_t gpa, const void *buf, size_t len)
-{
-    const uint8_t *in = buf;
-
-    while (len > 0) {
-        size_t n;
-        uint8_t *p = guestmem_span(m, gpa, len, &n);
-
-        if (p != NULL) {
-            memcpy(p, in, n);
-        }
-        in += n;
-        gpa += n;
-        len -= n;
-    }
-}
-
 void guestmem_hold(struct guestmem *m)
 {
     platform_of(m)->holds++;
