@@ -457,14 +457,17 @@ class Guest:
         return out
 
     def dm_stat(self):
-        """What the device model has used: dict of cpu_s, switches (over all threads), rss_kb, private_kb, threads."""
+        """What the device model has used: dict of cpu_s, switches (by thread), rss_kb, private_kb, threads."""
         out = self.box.check_sh(f"""cd /proc/{self.dm_pid} || exit 1
             cat stat && getconf CLK_TCK && grep -E '^(VmRSS|Threads)' status && cat smaps_rollup || exit 1
-            grep -hs ctxt_switches task/*/status; true""")
+            grep -s ctxt_switches task/*/status; true""")
         fields = out.splitlines()[0].rpartition(") ")[2].split()
         tick = int(out.splitlines()[1])
+        switches = {}
+        for thread, number in re.findall(r"task/(\d+)/status:\w*ctxt_switches:\s*(\d+)", out):
+            switches[thread] = switches.get(thread, 0) + int(number)
         return {"cpu_s": (int(fields[11]) + int(fields[12])) / tick,
-                "switches": sum(map(int, re.findall(r"ctxt_switches:\s*(\d+)", out))),
+                "switches": switches,
                 "rss_kb": int(re.search(r"VmRSS:\s*(\d+)", out).group(1)),
                 "private_kb": sum(map(int, re.findall(r"^Private_(?:Clean|Dirty):\s*(\d+)", out, re.M))),
                 "threads": int(re.search(r"Threads:\s*(\d+)", out).group(1))}

@@ -52,7 +52,8 @@ def one(box, dm, number, idle_s):
     after, seconds = guest.dm_stat(), time.monotonic() - t0
     figures.update(rss_mib=after["rss_kb"] / 1024, private_mib=after["private_kb"] / 1024,
                    idle_cpu_percent=100 * (after["cpu_s"] - before["cpu_s"]) / seconds,
-                   idle_switches=(after["switches"] - before["switches"]) / seconds)
+                   idle_switches=sum(n - before["switches"].get(thread, 0)
+                                     for thread, n in after["switches"].items()) / seconds)
     guest.destroy()
     guest.wait_gone(20)
     return figures
