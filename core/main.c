@@ -410,6 +410,7 @@ static int start(struct app *a)
         open_screen(a) != 0 || open_board(a) != 0 || open_monitors(a) != 0) {
         return -1;
     }
+    platform_decline_backends(a->platform);
     if (a->o.start_paused) {
         return 0; /* dm_restrict: readiness is the answer to query-status */
     }

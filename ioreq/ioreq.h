@@ -37,5 +37,8 @@ void platform_set_running(struct platform *p, bool running);
 /* Writes /local/domain/0/device-model/<domid>/state. 0, or -errno and a line in err. */
 int platform_set_state(struct platform *p, const char *state, char *err, size_t errlen);
 
+/* Tells the guest's PV frontends which of the backends that libxl expects here do not exist, so that they do not wait. */
+void platform_decline_backends(struct platform *p);
+
 /* Destroys the server, unmaps everything and closes the libraries; the domain may be gone already. NULL is fine. */
 void platform_close(struct platform *p);

@@ -189,6 +189,26 @@ int platform_set_state(struct platform *p, const char *state, char *err, size_t 
     return 0;
 }
 
+/* libxl makes a PV keyboard for every HVM guest and leaves it to the device model to serve it. We do not (the guest has PS/2), and a
+ * Linux with PV drivers would wait half a minute for the backend at boot. Closed (6) is xenbus' word for "not here": the frontend closes
+ * too, at once. */
+void platform_decline_backends(struct platform *p)
+{
+    char path[64];
+    unsigned n = 0;
+    char **devices;
+
+    snprintf(path, sizeof(path), "backend/vkbd/%d", p->cfg.domid);
+    devices = xs_directory(p->xs, XBT_NULL, path, &n);
+    for (unsigned i = 0; devices != NULL && i < n; i++) {
+        char state[128];
+
+        snprintf(state, sizeof(state), "%s/%.32s/state", path, devices[i]);
+        (void)xs_write(p->xs, XBT_NULL, state, "6", 1);
+    }
+    free(devices);
+}
+
 void platform_close(struct platform *p)
 {
     if (p == NULL) {

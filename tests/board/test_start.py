@@ -25,6 +25,12 @@ def test_handshake_other_domid(t):
         t.equal(m.inb(0x1234), 0xff)
 
 
+def test_backend_declined(t):
+    """The PV keyboard that libxl offers in our name is closed, or a Linux with PV drivers waits 30 s for it at boot."""
+    with t.machine() as m:
+        t.equal(m.cmd("xen xs_read /local/domain/0/backend/vkbd/1/0/state"), "6")
+
+
 def test_bring_up_order(t):
     """Every vCPU answers: the page was mapped before the server was enabled, and all ports bound."""
     with t.machine(vcpus=8) as m:

@@ -168,6 +168,9 @@ static void fill_xenstore(void)
     snprintf(path, sizeof(path), "/local/domain/%u/memory/videoram", fx_cfg.domid);
     snprintf(value, sizeof(value), "%u", fx_cfg.video_mib * 1024);
     fx_xs_set(path, value, strlen(value));
+    /* libxl makes a PV keyboard for every HVM guest; 1: the backend has yet to appear */
+    snprintf(path, sizeof(path), "/local/domain/0/backend/vkbd/%u/0/state", fx_cfg.domid);
+    fx_xs_set(path, "1", 1);
     fx_xs_set("/local/domain/0/name", "Domain-0", 8);
     fx_xs_set("/local/domain/0/domid", "0", 1);
 }
