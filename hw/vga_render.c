@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The picture: from the registers and the video memory to rows of the display. Runs only while somebody looks. */
 #include <string.h>
+#include <time.h>
 
 #include "hw/vga.h"
 
@@ -12,6 +13,8 @@ enum {
 #define CURSOR_HALF_NS 266666667ull /* 16 frames; characters blink half as fast */
 /* Stores that the hypervisor emulates do not show in its dirty map: look at everything now and then (contract 3.4). */
 #define FULL_LOOK_NS 2000000000ull
+#define LOOK_MAX_NS  100000000ull
+enum { LOOK_SHARE = 10 };
 
 static uint32_t min32(uint32_t a, uint32_t b)
 {
@@ -571,9 +574,39 @@ static void stop_tracking(struct vga *v)
     }
 }
 
+static uint64_t wall_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static bool refresh(struct vga *v, struct display *d, bool full);
+
+/*
+ * Asking the hypervisor what the guest wrote stops the guest's CPUs and has every page fault again, and where that is
+ * slow (nested virtualisation) 30 times a second would be most of what the machine does. So a picture that took long
+ * has the next one wait: at most a tenth of the time goes into looking, but there are at least ten pictures a second.
+ */
 static bool vga_refresh(void *dev, struct display *d, bool full)
 {
     struct vga *v = dev;
+    uint64_t now = loop_now(v->h.loop, LOOP_HOST);
+    uint64_t start;
+
+    if (!full && v->h.tracking && now < v->h.next_look_ns) {
+        return v->h.look_changed;
+    }
+    start = wall_ns();
+    v->h.look_changed = refresh(v, d, full);
+    start = (wall_ns() - start) * LOOK_SHARE;
+    v->h.next_look_ns = now + (start < LOOK_MAX_NS ? start : LOOK_MAX_NS);
+    return v->h.look_changed;
+}
+
+static bool refresh(struct vga *v, struct display *d, bool full)
+{
     struct vga_mode m;
     struct draw w = {.v = v, .d = d, .m = &m};
     uint64_t now = loop_now(v->h.loop, LOOP_HOST);
