@@ -154,11 +154,13 @@ class Rfb:
             counts[word & 0xffffff] = counts.get(word & 0xffffff, 0) + 1
         return counts
 
-    def text(self, font, cell=(9, 16), border=0):
+    def text(self, font, cell=(9, 16), border=0, ink=None):
         """The screen's text, a list of lines: each cell becomes the character whose glyph is nearest to it.
 
         font: bytes, 16 per character (see vga_font). cell: (9, 16) in VGA text modes, (8, 16) on a Linux fbcon.
         border: pixels around the text; 8 in isolinux's graphical menu.
+        ink: grey level from which a pixel is part of a letter, where the ground is a picture; default: what is not
+        as the cell's corner is.
         """
         glyphs = {font[c * 16:c * 16 + 16]: chr(c) for c in range(126, 31, -1)}
         known = {}
@@ -169,7 +171,11 @@ class Rfb:
             for left in range(border, self.width - border - cell[0] + 1, cell[0]):
                 rows = [words[(top + y) * self.width + left:(top + y) * self.width + left + 8].tolist() for y in range(16)]
                 ground = rows[0][0]
-                bits = bytes(sum((px != ground) << (7 - i) for i, px in enumerate(row)) for row in rows)
+                if ink is None:
+                    rows = [[px != ground for px in row] for row in rows]
+                else:
+                    rows = [[min(px & 255, px >> 8 & 255, px >> 16 & 255) >= ink for px in row] for row in rows]
+                bits = bytes(sum(px << (7 - i) for i, px in enumerate(row)) for row in rows)
                 if bits not in known:
                     value = int.from_bytes(bits, "big")
                     best = min(glyphs, key=lambda g: (int.from_bytes(g, "big") ^ value).bit_count())
