@@ -327,7 +327,7 @@ vnc = 1
         for i, (seed, everything, vga) in enumerate(((1, 0, "cirrus"), (2, 1, "stdvga"))):
             name = f"garbage{seed}"
             guest = self.create(name, iso=self.iso(entry="graphics" if i == 0 else "text", job="garbage", secs=20,
-                                                   seed=seed, all=everything, end="idle"),
+                                                   seed=seed, all=everything),
                                 disk=self.scratch(), vga=vga, on_reboot="preserve", on_poweroff="preserve")
             guest.wait_for(r"^GUEST: garbage starts\s", 150)
             time.sleep(3)
