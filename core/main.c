@@ -269,7 +269,8 @@ static int open_nets(struct app *a)
 {
     for (unsigned i = 0; i < a->o.nic_count; i++) {
         const struct option_nic *nic = &a->o.nics[i];
-        struct net_config cfg = {.id = nic->netdev, .ifname = nic->ifname, .tap_fd = nic->tap_fd};
+        struct net_config cfg = {
+            .id = nic->netdev, .ifname = nic->ifname, .tap_fd = nic->tap_fd, .dump_path = nic->dump_path};
 
         if (nic->netdev == NULL) {
             continue;

@@ -486,6 +486,7 @@ static const struct option_desc option_table[] = {
     CALL("netdev", "tap,id=ID,ifname=NAME", options_add_netdev, "network back end"),
     CALL("net", "none", options_add_net, "also nic and tap"),
     CALL("nic", "none", options_add_nic, "also tap"),
+    CALL("object", "filter-dump,id=ID,netdev=ID,file=PATH", options_add_object, "frames of a NIC into a pcap file"),
     CALL("machine", "xenfv|pc[,...]", opt_machine, "with or without xen-platform"),
     CALL("M", "xenfv|pc[,...]", opt_machine, NULL),
     CALL("accel", "xen", opt_accel, NULL),
@@ -523,7 +524,6 @@ static const struct option_desc option_table[] = {
     REFUSE("trace", "PATTERN", "not supported; set HVM_DM_TRACE=device,... in the environment"),
     REFUSE("d", "ITEM", "not supported; set HVM_DM_TRACE=device,... in the environment"),
     REFUSE("gdb", "DEVICE", "not supported; use gdbsx"),
-    REFUSE("object", "TYPE,...", "not supported; leave it out"),
     REFUSE("readconfig", "FILE", "not supported; put everything on the command line"),
     REFUSE("qmp-pretty", "SOCKET", "not supported; use -qmp"),
 };

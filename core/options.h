@@ -80,6 +80,7 @@ struct option_nic {
     const char *netdev; /* id of the back end, or NULL: not connected */
     const char *ifname; /* tap interface to create, or NULL */
     int tap_fd;         /* an open tap given as fd=, or -1 */
+    const char *dump_path; /* pcap file of -object filter-dump, or NULL */
     uint8_t mac[6];
     uint8_t devfn;
 };

@@ -190,6 +190,33 @@ int options_add_nic(struct parser *p, const char *text)
     return n->id ? add_legacy_nic(p, &k, n->id) : options_bad(p, "out of memory");
 }
 
+int options_add_object(struct parser *p, const char *text)
+{
+    static const struct optkey keys[] = {
+        {"qom-type", OPTKEY_ONLY, 0, 0, 0, "filter-dump"},
+        {"id", OPTKEY_STRING, offsetof(struct parsed_dump, id), 0, 0, NULL},
+        {"netdev", OPTKEY_STRING, offsetof(struct parsed_dump, netdev), 0, 0, NULL},
+        {"file", OPTKEY_STRING, offsetof(struct parsed_dump, file), 0, 0, NULL},
+        {"maxlen", OPTKEY_IGNORE, 0, 0, 0, NULL}, /* whole frames are written */
+        {0},
+    };
+    struct parsed_dump d = {0};
+    struct optlist l;
+
+    if (p->dump_count == OPTIONS_MAX_NICS) {
+        return options_bad(p, "more than %d captures", OPTIONS_MAX_NICS);
+    }
+    if (optlist_split(&l, &p->o->arena, "-object", "qom-type", text, p->err, p->errlen) < 0 ||
+        optlist_read(&l, keys, NULL, &d, p->err, p->errlen) < 0) {
+        return -EINVAL;
+    }
+    if (!optlist_get(&l, "qom-type") || !d.id || !d.netdev || !d.file) {
+        return options_bad(p, "'%.60s' is not supported; use filter-dump,id=ID,netdev=ID,file=PATH", text);
+    }
+    p->dumps[p->dump_count++] = d;
+    return 0;
+}
+
 static bool parse_mac(const char *text, uint8_t mac[6])
 {
     if (strlen(text) != 17) {
@@ -258,6 +285,22 @@ int options_resolve_netdevs(struct parser *p)
             return options_bad(p, "'%.60s' is not used by a NIC; add -device MODEL,netdev=%.60s", p->netdevs[i].id,
                                p->netdevs[i].id);
         }
+    }
+    for (unsigned i = 0; i < p->dump_count; i++) {
+        struct option_nic *nic = p->o->nics;
+        struct option_nic *end = nic + p->o->nic_count;
+
+        while (nic < end && (!nic->netdev || strcmp(nic->netdev, p->dumps[i].netdev) != 0)) {
+            nic++;
+        }
+        p->option = "-object";
+        if (nic == end) {
+            return options_bad(p, "netdev '%.60s' does not exist", p->dumps[i].netdev);
+        }
+        if (nic->dump_path) {
+            return options_bad(p, "netdev '%.60s' has two captures", nic->netdev);
+        }
+        nic->dump_path = p->dumps[i].file;
     }
     return 0;
 }

@@ -59,6 +59,11 @@ struct parsed_netdev {
     bool used;
 };
 
+/* -object filter-dump. */
+struct parsed_dump {
+    const char *id, *netdev, *file;
+};
+
 struct parser {
     struct options *o;
     char *err;
@@ -70,6 +75,8 @@ struct parser {
     unsigned device_count;
     struct parsed_netdev netdevs[OPTIONS_MAX_NICS];
     unsigned netdev_count;
+    struct parsed_dump dumps[OPTIONS_MAX_NICS];
+    unsigned dump_count;
     unsigned legacy_taps; /* -net tap so far; the n-th belongs to the n-th -net nic */
     unsigned legacy_nics;
     struct {
@@ -99,6 +106,7 @@ int options_add_sound(struct parser *p, const char *text);
 /* options_net.c: */
 int options_add_netdev(struct parser *p, const char *text);
 int options_add_net(struct parser *p, const char *text);
+int options_add_object(struct parser *p, const char *text);
 int options_add_nic(struct parser *p, const char *text);
 
 /* What -device NAME is; NULL: unknown. */

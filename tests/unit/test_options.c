@@ -280,6 +280,12 @@ static void test_libxl_nics(void **state)
     assert_string_equal(o.nics[1].model, "e1000");
     assert_string_equal(o.nics[1].ifname, "vif3.1-emu");
     assert_int_equal(o.nics[1].devfn, 5 << 3);
+    assert_null(o.nics[0].dump_path);
+
+    good("-xen-domid 3 -device rtl8139,netdev=net0 -device e1000,netdev=net1 -netdev tap,id=net0,ifname=a -netdev tap,id=net1,ifname=b "
+         "-object filter-dump,id=f0,netdev=net1,file=/tmp/x.pcap,maxlen=100");
+    assert_null(o.nics[0].dump_path);
+    assert_string_equal(o.nics[1].dump_path, "/tmp/x.pcap");
 }
 
 /* Section 1.6: lsi before VGA before USB, sound, NICs, AHCI, pvdevice; xen-platform at 2; given addresses stay free. */
@@ -693,6 +699,10 @@ static const struct {
     {D "-device e1000,mac=00:11:22:33:44:5g",
      "-device: bad MAC address '00:11:22:33:44:5g'; it must be like 00:16:3e:12:34:56"},
     {D "-net nic,model=foo", "-net: unknown NIC model 'foo'"},
+    {D "-object filter-dump,id=a,netdev=b", "-object: 'filter-dump,id=a,netdev=b' is not supported; use filter-dump,id=ID,netdev=ID,file=PATH"},
+    {D "-object filter-dump,id=a,netdev=b,file=c", "-object: netdev 'b' does not exist"},
+    {D "-device e1000,netdev=b -netdev tap,id=b,ifname=c -object filter-dump,id=a,netdev=b,file=c -object filter-dump,id=d,netdev=b,file=e",
+     "-object: netdev 'b' has two captures"},
     {D "-net none -device e1000", "-net: none together with a NIC (e1000); drop one of them"},
 };
 
