@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * Disk images, seen from a disk controller. One struct block per opened image; requests are asynchronous, any number may
- * be in flight; their completion callbacks run on the loop thread, possibly before block_submit() returns (data in the page cache).
- * Requests that overlap are not ordered by the backend; a flush covers every write that was COMPLETED before it was submitted.
+ * Disk images, seen from a disk controller. One struct block per opened image; requests are
+ * asynchronous, any number may be in flight; their completion callbacks run on the loop thread,
+ * possibly before block_submit() returns (data in the page cache). Requests that overlap are not
+ * ordered by the backend; a flush covers every write that was COMPLETED before it was submitted.
  *
- * Errors reach the callback as -errno (ENOSPC, EIO, EROFS, ...); the device turns them into its own status. Backends log the first
- * one of a series. A short image (truncated under us) reads as -EIO past its end. Nothing here trusts the image.
+ * Errors reach the callback as -errno (ENOSPC, EIO, EROFS, ...); the device turns them into its own
+ * status. Backends log the first one of a series. A short image (truncated under us) reads as -EIO
+ * past its end. Nothing here trusts the image.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,18 +20,19 @@ struct block;
 enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD };
 enum { BLOCK_IOV_MAX = 64, BLOCK_SECTOR = 512 };
 
-/* Owned by the caller; must stay untouched until done() is called. Buffers may be guest RAM (hold it with guestmem_hold()). */
+/* Owned by the caller; must stay untouched until done() is called. Buffers may be guest RAM (hold
+ * it with guestmem_hold()). */
 struct block_request {
     enum block_op op;
-    bool fua;               /* BLOCK_WRITE: on stable storage before done */
-    uint64_t offset_bytes;  /* any alignment */
-    uint64_t length_bytes;  /* sum of iov; BLOCK_DISCARD: the range */
-    struct iovec *iov;      /* READ/WRITE: iovcnt entries, 1..BLOCK_IOV_MAX */
+    bool fua;              /* BLOCK_WRITE: on stable storage before done */
+    uint64_t offset_bytes; /* any alignment */
+    uint64_t length_bytes; /* sum of iov; BLOCK_DISCARD: the range */
+    struct iovec *iov;     /* READ/WRITE: iovcnt entries, 1..BLOCK_IOV_MAX */
     int iovcnt;
     void (*done)(struct block_request *req, int error); /* error: 0 or -errno */
-    void *opaque;           /* the caller's */
-    struct block_request *next; /* the backend's */
-    int result;                 /* the backend's */
+    void *opaque;                                       /* the caller's */
+    struct block_request *next;                         /* the backend's */
+    int result;                                         /* the backend's */
 };
 
 struct block_config {
@@ -37,19 +40,21 @@ struct block_config {
     const char *format; /* "raw"; others are refused by name. Never probed */
     int fd;             /* >= 0: use this descriptor instead of path (taken over on success) */
     bool readonly;
-    bool cdrom;         /* medium of a CD drive: size is rounded down to 2048 */
+    bool cdrom; /* medium of a CD drive: size is rounded down to 2048 */
 };
 
-/* Opens an image (regular file or block device, no lock: a PV backend may have it open too). Returns NULL and a one-line reason that names the file
- * in err (errlen bytes). */
-struct block *block_open(struct loop *loop, const struct block_config *cfg, char *err, size_t errlen);
+/* Opens an image (regular file or block device, no lock: a PV backend may have it open too).
+ * Returns NULL and a one-line reason that names the file in err (errlen bytes). */
+struct block *block_open(struct loop *loop, const struct block_config *cfg, char *err,
+                         size_t errlen);
 /* Waits for what is in flight, flushes, closes. NULL is fine. */
 void block_close(struct block *b);
 
 uint64_t block_size_bytes(const struct block *b);
 bool block_readonly(const struct block *b);
 void block_submit(struct block *b, struct block_request *req);
-/* Blocks until every request in flight is done and flushed (unplug, stop). 0 or -errno of the flush. */
+/* Blocks until every request in flight is done and flushed (unplug, stop). 0 or -errno of the
+ * flush. */
 int block_drain(struct block *b);
 
 /* Counters for query-blockstats. */

@@ -106,7 +106,7 @@ static int discard(struct raw *raw, const struct block_request *req)
 {
     int rc;
     if (raw->is_device) {
-        uint64_t range[2] = { req->offset_bytes, req->length_bytes };
+        uint64_t range[2] = {req->offset_bytes, req->length_bytes};
         rc = ioctl(raw->fd, BLKDISCARD, range);
     } else {
         rc = fallocate(raw->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,

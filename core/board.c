@@ -24,7 +24,8 @@ int board_init(struct board *b, struct loop *loop, struct platform *plat, struct
     b->plat = plat;
     b->mem = mem;
     for (unsigned i = 0; i < 16; i++) {
-        b->isa_irq[i] = (struct irq_line){.set = isa_irq_set, .opaque = b, .n = i, .always = i == SCI_IRQ};
+        b->isa_irq[i] =
+            (struct irq_line){.set = isa_irq_set, .opaque = b, .n = i, .always = i == SCI_IRQ};
     }
     b->bus = bus_create(plat);
     b->pci = pci_bus_create();
@@ -88,8 +89,8 @@ int board_add_device(struct board *b, const struct device_ops *ops, void *dev)
     return board_add_pair(b, ops, dev, NULL, NULL);
 }
 
-int board_add_pair(struct board *b, const struct device_ops *ops, void *dev, const struct device_ops *ops2,
-                   void *dev2)
+int board_add_pair(struct board *b, const struct device_ops *ops, void *dev,
+                   const struct device_ops *ops2, void *dev2)
 {
     struct device_entry *e = entry_create(b, ops, dev);
     struct device_entry *e2 = ops2 != NULL ? entry_create(b, ops2, dev2) : NULL;
@@ -168,12 +169,13 @@ int board_load(struct board *b, struct save_stream *s)
         }
         name[NAME_MAX_LEN - 1] = '\0';
         if (strcmp(name, e->ops->name) != 0 || instance != e->instance) {
-            log_msg("saved state: has another device where this guest has %s %u", e->ops->name, e->instance);
+            log_msg("saved state: has another device where this guest has %s %u", e->ops->name,
+                    e->instance);
             return -EINVAL;
         }
         if (version == 0 || version > e->ops->version) {
-            log_msg("saved state: record of %s has version %u, this build knows %u", e->ops->name, version,
-                    e->ops->version);
+            log_msg("saved state: record of %s has version %u, this build knows %u", e->ops->name,
+                    version, e->ops->version);
             return -EINVAL;
         }
         save_init_load(&body, s->data + s->pos, length);

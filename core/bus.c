@@ -24,11 +24,11 @@ struct region {
 
 struct bus {
     struct platform *plat;
-    struct region *last_mmio;              /* the last region hit: VGA and NIC accesses come in runs */
+    struct region *last_mmio; /* the last region hit: VGA and NIC accesses come in runs */
     unsigned nmmio;
     uint8_t mmio[BUS_REGIONS];             /* ids of the MMIO regions */
     struct region region[BUS_REGIONS + 1]; /* index = id; 0 is unused */
-    uint8_t port_map[PORTS];               /* region id per port, 0: none. Untouched pages cost nothing */
+    uint8_t port_map[PORTS]; /* region id per port, 0: none. Untouched pages cost nothing */
 };
 
 struct bus *bus_create(struct platform *plat)
@@ -62,8 +62,8 @@ static bool overlaps(const struct region *r, uint64_t base, uint64_t len)
     return base < r->base + r->len && r->base < base + len;
 }
 
-int bus_add(struct bus *bus, enum bus_space space, uint64_t base, uint64_t len, const struct io_ops *ops,
-            void *dev, const char *name)
+int bus_add(struct bus *bus, enum bus_space space, uint64_t base, uint64_t len,
+            const struct io_ops *ops, void *dev, const char *name)
 {
     uint64_t limit = space == BUS_PORT ? PORTS : UINT64_C(1) << 52;
     int id = 0;
@@ -175,7 +175,8 @@ static uint64_t read_split(struct bus *bus, enum bus_space space, uint64_t addr,
     return value;
 }
 
-static void write_split(struct bus *bus, enum bus_space space, uint64_t addr, unsigned size, uint64_t value)
+static void write_split(struct bus *bus, enum bus_space space, uint64_t addr, unsigned size,
+                        uint64_t value)
 {
     for (unsigned done = 0; done < size;) {
         struct region *r = bus_find(bus, space, addr + done);
@@ -251,8 +252,8 @@ void bus_read_rep(struct bus *bus, enum bus_space space, uint64_t addr, unsigned
     }
 }
 
-void bus_write_rep(struct bus *bus, enum bus_space space, uint64_t addr, unsigned size, const void *buf,
-                   unsigned count)
+void bus_write_rep(struct bus *bus, enum bus_space space, uint64_t addr, unsigned size,
+                   const void *buf, unsigned count)
 {
     const uint8_t *p = buf;
 

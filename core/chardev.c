@@ -12,8 +12,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define FLUSH_NS 1000000u /* output waits this long for more of it: a console writes byte by byte */
-#define PTY_POLL_NS 1000000000u
+#define FLUSH_NS        1000000u /* output waits this long for more of it: a console writes byte by byte */
+#define PTY_POLL_NS     1000000000u
 #define ACCEPT_RETRY_NS 1000000000u
 enum { FLUSH_BYTES = 1024 };
 
@@ -82,7 +82,8 @@ static void flush(struct chardev *c)
             disconnect(c);
             return;
         } else {
-            log_limited(&c->errors, "%s: cannot write to %s: %s", c->label, c->filename, strerror(errno));
+            log_limited(&c->errors, "%s: cannot write to %s: %s", c->label, c->filename,
+                        strerror(errno));
             drop_output(c);
         }
     }
@@ -183,7 +184,7 @@ void chardev_accept_input(struct chardev *c)
 
 static void pty_check(struct chardev *c)
 {
-    struct pollfd p = { .fd = c->in_fd, .events = POLLIN };
+    struct pollfd p = {.fd = c->in_fd, .events = POLLIN};
     bool there = poll(&p, 1, 0) < 0 || !(p.revents & POLLHUP);
 
     if (there && !c->connected) {
@@ -285,7 +286,8 @@ void chardev_connect(struct chardev *c, int fd)
 {
     int one = 1;
 
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* refused by unix sockets, which do not need it */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one,
+               sizeof(one)); /* refused by unix sockets, which do not need it */
     c->in_fd = fd;
     c->out_fd = fd;
     c->connected = true;
@@ -327,8 +329,10 @@ static void on_connection(void *arg, uint32_t events)
     (void)events;
     if (fd < 0) {
         if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
-            /* Out of descriptors: the connection stays in the backlog, so the socket stays readable. */
-            log_limited(&c->errors, "%s: cannot accept on %s: %s", c->label, c->filename, strerror(errno));
+            /* Out of descriptors: the connection stays in the backlog, so the socket stays
+             * readable. */
+            log_limited(&c->errors, "%s: cannot accept on %s: %s", c->label, c->filename,
+                        strerror(errno));
             watch_events(&c->listen_watch, 0);
             timer_set(&c->poll, loop_now(c->loop, LOOP_HOST) + ACCEPT_RETRY_NS);
         }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* Shared by core/chardev.c (moving bytes) and core/chardev_open.c (reading the spec, opening the back end) only. */
+/* Shared by core/chardev.c (moving bytes) and core/chardev_open.c (reading the spec, opening the
+ * back end) only. */
 #include <stdbool.h>
 #include <termios.h>
 
@@ -18,22 +19,22 @@ struct chardev {
     char *filename;
     enum chardev_kind kind;
 
-    int in_fd;          /* -1: none (now) */
-    int out_fd;         /* may be in_fd */
-    bool connected;     /* somebody takes our output; false: it is dropped */
+    int in_fd;             /* -1: none (now) */
+    int out_fd;            /* may be in_fd */
+    bool connected;        /* somebody takes our output; false: it is dropped */
     struct watch in_watch; /* also for output when out_fd == in_fd */
     struct watch out_watch;
 
-    int listen_fd;      /* sockets: -1 for clients */
+    int listen_fd; /* sockets: -1 for clients */
     struct watch listen_watch;
-    bool peer_done;     /* the client has shut down its side, its last bytes still wait in the kernel */
-    char *unlink_path;  /* unix socket that we made */
+    bool peer_done; /* the client has shut down its side, its last bytes still wait in the kernel */
+    char *unlink_path; /* unix socket that we made */
 
-    int open_fd;        /* pty: inotify on the slave, -1: none, then polled */
+    int open_fd; /* pty: inotify on the slave, -1: none, then polled */
     struct watch open_watch;
-    struct timer poll;  /* pty without inotify; a socket whose accept() failed */
+    struct timer poll; /* pty without inotify; a socket whose accept() failed */
 
-    bool have_termios;  /* stdio: to be put back */
+    bool have_termios; /* stdio: to be put back */
     struct termios termios;
 
     struct timer flush; /* armed while output waits for company */

@@ -32,11 +32,13 @@ struct socket_keys {
 
 static int fail(const struct request *q, const char *what, const char *why)
 {
-    snprintf(q->err, q->errlen, "%s '%.200s': %s%s%s", q->c->label, q->spec, what, why ? ": " : "", why ? why : "");
+    snprintf(q->err, q->errlen, "%s '%.200s': %s%s%s", q->c->label, q->spec, what, why ? ": " : "",
+             why ? why : "");
     return -EINVAL;
 }
 
-static int set_filename(const struct request *q, const char *prefix, const char *name, const char *suffix)
+static int set_filename(const struct request *q, const char *prefix, const char *name,
+                        const char *suffix)
 {
     free(q->c->filename);
     if (asprintf(&q->c->filename, "%s%s%s", prefix, name, suffix) < 0) {
@@ -73,7 +75,8 @@ static int open_path(const struct request *q, const char *path, bool append)
         return fail(q, "the path is empty", NULL);
     }
     c->kind = CHARDEV_FILE;
-    c->out_fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | (append ? O_APPEND : O_TRUNC), 0666);
+    c->out_fd =
+        open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | (append ? O_APPEND : O_TRUNC), 0666);
     if (c->out_fd < 0) {
         return fail(q, "cannot open it for writing", strerror(errno));
     }
@@ -121,7 +124,8 @@ static int open_file_keys(const struct request *q, const char *rest)
 
 bool chardev_stdio_taken;
 
-/* A descriptor of our own for stdout, so that O_NONBLOCK does not reach the shell that shares it. */
+/* A descriptor of our own for stdout, so that O_NONBLOCK does not reach the shell that shares it.
+ * */
 static int reopen_stdout(void)
 {
     struct stat st;
@@ -151,9 +155,11 @@ static int open_stdio(const struct request *q, const char *rest)
     if (c->in_fd >= 0 && tcgetattr(c->in_fd, &c->termios) == 0) {
         struct termios raw = c->termios;
 
-        raw.c_iflag &= ~(tcflag_t)(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
+        raw.c_iflag &=
+            ~(tcflag_t)(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
         raw.c_oflag |= OPOST;
-        raw.c_lflag &= ~(tcflag_t)(ECHO | ECHONL | ICANON | IEXTEN); /* ISIG stays: Ctrl-C ends us */
+        raw.c_lflag &=
+            ~(tcflag_t)(ECHO | ECHONL | ICANON | IEXTEN); /* ISIG stays: Ctrl-C ends us */
         raw.c_cc[VMIN] = 1;
         raw.c_cc[VTIME] = 0;
         c->have_termios = tcsetattr(c->in_fd, TCSANOW, &raw) == 0;
@@ -179,7 +185,8 @@ static int open_pty(const struct request *q, const char *rest)
         ptsname_r(c->in_fd, name, sizeof(name)) != 0) {
         return fail(q, "cannot make a pseudo terminal", strerror(errno));
     }
-    /* Opened once: sets raw mode, and without it the master does not report "no reader" before the first one. */
+    /* Opened once: sets raw mode, and without it the master does not report "no reader" before the
+     * first one. */
     slave = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
     if (slave < 0) {
         return fail(q, "cannot open the pseudo terminal", strerror(errno));
@@ -231,7 +238,7 @@ static int finish_server(const struct request *q, const struct socket_keys *k)
 static int open_unix(const struct request *q, const struct socket_keys *k)
 {
     struct chardev *c = q->c;
-    struct sockaddr_un sa = { .sun_family = AF_UNIX };
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
     struct stat st;
     int fd;
 
@@ -297,9 +304,10 @@ static int try_address(const struct addrinfo *a, bool server)
     return fd;
 }
 
-static int open_tcp(const struct request *q, const struct socket_keys *k, const char *host, const char *port)
+static int open_tcp(const struct request *q, const struct socket_keys *k, const char *host,
+                    const char *port)
 {
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = k->server ? AI_PASSIVE : 0 };
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = k->server ? AI_PASSIVE : 0};
     struct addrinfo *list;
     union {
         struct sockaddr sa;
@@ -404,7 +412,7 @@ static int open_socket(const struct request *q, const char *implied, const char 
         {"id", OPTKEY_IGNORE, 0, 0, 0, NULL},
         {0},
     };
-    struct socket_keys k = { .fd = -1, .wait = true };
+    struct socket_keys k = {.fd = -1, .wait = true};
     struct options_arena *arena = NULL;
     struct optlist l;
     char port[8];
@@ -455,21 +463,16 @@ static const struct {
     const char *prefix; /* ending in ':' or ',': the rest is handed on; else the whole spec */
     int (*open)(const struct request *q, const char *rest);
 } backends[] = {
-    { "null", open_null },
-    { "none", open_null },
-    { "pty", open_pty },
-    { "stdio", open_stdio },
-    { "file:", open_file },
-    { "file,", open_file_keys },
-    { "tcp:", open_tcp_spec },
-    { "unix:", open_unix_spec },
-    { "socket,", open_socket_keys },
+    {"null", open_null},     {"none", open_null},       {"pty", open_pty},
+    {"stdio", open_stdio},   {"file:", open_file},      {"file,", open_file_keys},
+    {"tcp:", open_tcp_spec}, {"unix:", open_unix_spec}, {"socket,", open_socket_keys},
 };
 
-struct chardev *chardev_open(struct loop *loop, const char *label, const char *spec, char *err, size_t errlen)
+struct chardev *chardev_open(struct loop *loop, const char *label, const char *spec, char *err,
+                             size_t errlen)
 {
     struct chardev *c = calloc(1, sizeof(*c));
-    struct request q = { .c = c, .spec = spec, .err = err, .errlen = errlen };
+    struct request q = {.c = c, .spec = spec, .err = err, .errlen = errlen};
     int r = -EINVAL;
 
     if (!c || !(c->label = strdup(label))) {
@@ -479,8 +482,10 @@ struct chardev *chardev_open(struct loop *loop, const char *label, const char *s
     }
     c->loop = loop;
     c->in_fd = c->out_fd = c->listen_fd = c->open_fd = -1;
-    snprintf(err, errlen, "%s: '%.200s' is not supported; use pty, file:PATH, tcp:HOST:PORT, unix:PATH, stdio or null", label,
-             spec);
+    snprintf(err, errlen,
+             "%s: '%.200s' is not supported; use pty, file:PATH, tcp:HOST:PORT, unix:PATH, stdio "
+             "or null",
+             label, spec);
     for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++) {
         const char *prefix = backends[i].prefix;
         size_t n = strlen(prefix);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * An interrupt line as a value object: the device sets a level, the line remembers it and passes on changes only.
- * Xen counts nothing for us: each pass is a hypercall, so an unchanged level must cost nothing. IRQ 9 is the exception
- * (`always`): Xen's own PM1 logic drives the same bit and can drop our level (contract hypervisor.md 2.2).
+ * An interrupt line as a value object: the device sets a level, the line remembers it and passes on
+ * changes only. Xen counts nothing for us: each pass is a hypercall, so an unchanged level must
+ * cost nothing. IRQ 9 is the exception (`always`): Xen's own PM1 logic drives the same bit and can
+ * drop our level (contract hypervisor.md 2.2).
  */
 #include <stdbool.h>
 

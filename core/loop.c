@@ -92,7 +92,8 @@ void loop_post(struct loop *loop, struct post *p)
     wake = loop->post_first == NULL;
     p->next = NULL;
     if (wake) {
-        __atomic_store_n(&loop->post_first, p, __ATOMIC_RELAXED); /* loop_work_waits() looks without the lock */
+        __atomic_store_n(&loop->post_first, p,
+                         __ATOMIC_RELAXED); /* loop_work_waits() looks without the lock */
     } else {
         loop->post_last->next = p;
     }
@@ -149,7 +150,8 @@ void loop_quit(struct loop *loop)
 
 /* ---- timers ---- */
 
-void timer_init(struct timer *t, struct loop *loop, enum loop_clock clock, void (*fn)(void *arg), void *arg)
+void timer_init(struct timer *t, struct loop *loop, enum loop_clock clock, void (*fn)(void *arg),
+                void *arg)
 {
     *t = (struct timer){.loop = loop, .clock = clock, .fn = fn, .arg = arg};
 }
@@ -172,7 +174,8 @@ void timer_set(struct timer *t, uint64_t deadline_ns)
     struct timer **p;
 
     timer_cancel(t);
-    for (p = &t->loop->timers[t->clock]; *p != NULL && (*p)->deadline_ns <= deadline_ns; p = &(*p)->next) {
+    for (p = &t->loop->timers[t->clock]; *p != NULL && (*p)->deadline_ns <= deadline_ns;
+         p = &(*p)->next) {
     }
     t->deadline_ns = deadline_ns;
     t->next = *p;
@@ -180,7 +183,8 @@ void timer_set(struct timer *t, uint64_t deadline_ns)
     *p = t;
 }
 
-/* Runs the timers that are due. The budget keeps one that arms itself for a past time from keeping the loop here. */
+/* Runs the timers that are due. The budget keeps one that arms itself for a past time from keeping
+ * the loop here. */
 static void run_timers(struct loop *loop)
 {
     for (int c = LOOP_VIRTUAL; c <= LOOP_HOST; c++) {
@@ -274,18 +278,21 @@ void loop_unwatch(struct watch *w)
 
 static void run_events(struct loop *loop, uint64_t wait_ns)
 {
-    struct timespec ts = {.tv_sec = (time_t)(wait_ns / 1000000000ull), .tv_nsec = (long)(wait_ns % 1000000000ull)};
+    struct timespec ts = {.tv_sec = (time_t)(wait_ns / 1000000000ull),
+                          .tv_nsec = (long)(wait_ns % 1000000000ull)};
     int n;
 
     if (wait_ns == 0) {
         n = epoll_wait(loop->epoll_fd, loop->events, LOOP_EVENTS, 0);
     } else {
-        n = epoll_pwait2(loop->epoll_fd, loop->events, LOOP_EVENTS, wait_ns == UINT64_MAX ? NULL : &ts, NULL);
+        n = epoll_pwait2(loop->epoll_fd, loop->events, LOOP_EVENTS,
+                         wait_ns == UINT64_MAX ? NULL : &ts, NULL);
         if (n < 0 && errno == ENOSYS) {
             /* Before Linux 5.11. */
             uint64_t ms = wait_ns == UINT64_MAX ? UINT64_MAX : (wait_ns + 999999) / 1000000;
 
-            n = epoll_wait(loop->epoll_fd, loop->events, LOOP_EVENTS, ms > 3600000 ? 3600000 : (int)ms);
+            n = epoll_wait(loop->epoll_fd, loop->events, LOOP_EVENTS,
+                           ms > 3600000 ? 3600000 : (int)ms);
         }
     }
     loop->nevents = n < 0 ? 0 : n;
@@ -370,7 +377,8 @@ static void run_bottom_halves(struct loop *loop)
 
 bool loop_work_waits(const struct loop *loop)
 {
-    return loop->bh_first != NULL || loop->quit || __atomic_load_n(&loop->post_first, __ATOMIC_RELAXED) != NULL;
+    return loop->bh_first != NULL || loop->quit ||
+           __atomic_load_n(&loop->post_first, __ATOMIC_RELAXED) != NULL;
 }
 
 int loop_fd(const struct loop *loop)

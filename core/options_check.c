@@ -9,7 +9,8 @@
 /* Each function: does the line ask for it? *what is put into the row's text. */
 static bool wants_nic(const struct options *o, const char **what)
 {
-    static const char *const models[] = {"rtl8139", "e1000", "e1000-82540em"}; /* as in hw/board.c */
+    static const char *const models[] = {"rtl8139", "e1000",
+                                         "e1000-82540em"}; /* as in hw/board.c */
 
     for (unsigned i = 0; i < o->nic_count; i++) {
         bool have = false;
@@ -168,26 +169,38 @@ static const struct {
     const char *before, *after;
 } unsupported[] = {
     {wants_other, "-device: ", " is not supported; take it out of the guest's config"},
-    {wants_nic, "-device: NIC model ", " is not supported; use model=e1000 or model=rtl8139 in vif="},
+    {wants_nic, "-device: NIC model ",
+     " is not supported; use model=e1000 or model=rtl8139 in vif="},
     {wants_usb_device, "-device: USB device ",
      " is not supported yet; take usb=, usbdevice= and usbversion= out of the guest's config"},
     {wants_usb, "-usb: ", "not supported yet; take usb= and usbdevice= out of the guest's config"},
     {wants_ahci, "-device: ", "ahci is not supported yet; take hdtype= out of the guest's config"},
-    {wants_scsi, "-device: ", "lsi53c895a is not supported yet; use hda or xvda instead of sda in disk="},
+    {wants_scsi,
+     "-device: ", "lsi53c895a is not supported yet; use hda or xvda instead of sda in disk="},
     {wants_drive_bus, "-drive: the bus of '", "' is not supported yet; use if=ide"},
-    {wants_format, "-drive: format=", " is not supported yet; convert the image with qemu-img convert -O raw"},
-    {wants_writethrough, "-drive: the cache mode of '", "' is not supported yet; use cache=writeback"},
-    {wants_vga, "-device: graphics adapter ", " is not supported; use vga=\"stdvga\" or vga=\"cirrus\""},
-    {wants_sdl, "-display: ", "sdl is not supported yet; use vnc=1 instead of sdl=1 in the guest's config"},
+    {wants_format,
+     "-drive: format=", " is not supported yet; convert the image with qemu-img convert -O raw"},
+    {wants_writethrough, "-drive: the cache mode of '",
+     "' is not supported yet; use cache=writeback"},
+    {wants_vga, "-device: graphics adapter ",
+     " is not supported; use vga=\"stdvga\" or vga=\"cirrus\""},
+    {wants_sdl,
+     "-display: ", "sdl is not supported yet; use vnc=1 instead of sdl=1 in the guest's config"},
     {wants_spice, "-spice: ", "not supported; use vnc=1 instead of spice=1 in the guest's config"},
     {wants_keymap, "-k: layout ", " is not supported yet; use keymap=\"en-us\" or none"},
-    {wants_sound, "-device: sound card ", " is not supported yet; take soundhw= out of the guest's config"},
-    {wants_pvdevice, "-device: ", "xen-pvdevice is not supported yet; take vendor_device= out of the guest's config"},
-    {wants_direct_boot, "-kernel: direct boot of ", " is not supported yet; boot from a disk or CD"},
+    {wants_sound, "-device: sound card ",
+     " is not supported yet; take soundhw= out of the guest's config"},
+    {wants_pvdevice, "-device: ",
+     "xen-pvdevice is not supported yet; take vendor_device= out of the guest's config"},
+    {wants_direct_boot, "-kernel: direct boot of ",
+     " is not supported yet; boot from a disk or CD"},
     {wants_incoming, "-incoming: ", "restoring a guest is not supported yet; start it afresh"},
-    {wants_restrict, "", ": not supported yet; take dm_restrict= and device_model_user= out of the guest's config"},
-    {wants_igd, "-machine: ", "igd-passthru is not supported; take gfx_passthru= out of the guest's config"},
-    {wants_channel, "-chardev: nothing uses '", "'; channel= in the guest's config is not supported yet"},
+    {wants_restrict, "",
+     ": not supported yet; take dm_restrict= and device_model_user= out of the guest's config"},
+    {wants_igd,
+     "-machine: ", "igd-passthru is not supported; take gfx_passthru= out of the guest's config"},
+    {wants_channel, "-chardev: nothing uses '",
+     "'; channel= in the guest's config is not supported yet"},
 };
 
 int options_check_supported(const struct options *o, char *err, size_t errlen)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The part of the command line that is hardware: -device, -usbdevice, PCI slots; and the resolving of it all. */
+/* The part of the command line that is hardware: -device, -usbdevice, PCI slots; and the resolving
+ * of it all. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -205,7 +206,8 @@ int options_add_device(struct parser *p, const char *text)
         return options_bad(p, "unknown device '%.60s'", driver ? driver : text);
     }
     if (optlist_get(&l, "bootindex")) {
-        return options_bad(p, "%s: bootindex= is not possible under Xen; use -boot order=LETTERS", driver);
+        return options_bad(p, "%s: bootindex= is not possible under Xen; use -boot order=LETTERS",
+                           driver);
     }
     if (d->kind->class == CLASS_OTHER) {
         /* Its other keys do not matter, options_check_supported() refuses the device. */
@@ -213,10 +215,12 @@ int options_add_device(struct parser *p, const char *text)
         d->id = optlist_get(&l, "id");
         d->addr = optlist_get(&l, "addr");
     } else {
-        const struct optkey *keys =
-            d->kind->detail == OPTION_VGA_QXL && d->kind->class == CLASS_VGA ? qxl_keys : class_keys[d->kind->class];
+        const struct optkey *keys = d->kind->detail == OPTION_VGA_QXL && d->kind->class == CLASS_VGA
+                                        ? qxl_keys
+                                        : class_keys[d->kind->class];
 
-        if (optlist_read(&l, d->kind->pci ? pci_common : device_common, keys, d, p->err, p->errlen) < 0) {
+        if (optlist_read(&l, d->kind->pci ? pci_common : device_common, keys, d, p->err,
+                         p->errlen) < 0) {
             return -EINVAL;
         }
     }
@@ -245,10 +249,13 @@ int options_add_usbdevice(struct parser *p, const char *text)
 
 int options_add_sound(struct parser *p, const char *text)
 {
-    const struct device_kind *kind = options_find_kind(strcmp(text, "hda") == 0 ? "intel-hda" : text);
+    const struct device_kind *kind =
+        options_find_kind(strcmp(text, "hda") == 0 ? "intel-hda" : text);
 
     if (!kind || kind->class != CLASS_SOUND) {
-        return options_bad(p, "unknown sound card '%.60s'; use hda, ac97, es1370, sb16, adlib, gus or cs4231a", text);
+        return options_bad(
+            p, "unknown sound card '%.60s'; use hda, ac97, es1370, sb16, adlib, gus or cs4231a",
+            text);
     }
     return options_implied_device(p, kind->name) ? 0 : -EINVAL;
 }
@@ -289,11 +296,13 @@ static int take_given_slot(struct parser *p, struct slot_map *map, struct parsed
     p->option = "-device";
     if (!parse_pci_addr(d->addr, &d->devfn)) {
         return options_bad(p,
-                           "%s: bad addr '%.40s'; it must be SLOT or SLOT.FUNCTION in hexadecimal, 0 to 1f and 0 to 7",
+                           "%s: bad addr '%.40s'; it must be SLOT or SLOT.FUNCTION in hexadecimal, "
+                           "0 to 1f and 0 to 7",
                            d->driver, d->addr);
     }
     if (map->functions[d->devfn >> 3] & 1u << (d->devfn & 7)) {
-        return options_bad(p, "%s: PCI address %02x.%x is taken", d->driver, d->devfn >> 3, d->devfn & 7);
+        return options_bad(p, "%s: PCI address %02x.%x is taken", d->driver, d->devfn >> 3,
+                           d->devfn & 7);
     }
     map->functions[d->devfn >> 3] = (uint8_t)(map->functions[d->devfn >> 3] | 1u << (d->devfn & 7));
     return 0;
@@ -313,9 +322,9 @@ static int take_free_slot(struct parser *p, struct slot_map *map, const char *wh
 }
 
 /*
- * The order that QEMU creates things in, because installed guests depend on the places: host bridge and PIIX3 at 0 and
- * 1, -vga, the NICs of -net nic, xen-platform of the xenfv machine, then -device as written. Given addresses are set
- * aside first; where that differs from QEMU, QEMU fails.
+ * The order that QEMU creates things in, because installed guests depend on the places: host bridge
+ * and PIIX3 at 0 and 1, -vga, the NICs of -net nic, xen-platform of the xenfv machine, then -device
+ * as written. Given addresses are set aside first; where that differs from QEMU, QEMU fails.
  */
 static int assign_slots(struct parser *p)
 {
@@ -329,7 +338,8 @@ static int assign_slots(struct parser *p)
             return -EINVAL;
         }
     }
-    if (o->vga.kind != OPTION_VGA_NONE && take_free_slot(p, &map, "the graphics adapter", &o->vga.devfn) < 0) {
+    if (o->vga.kind != OPTION_VGA_NONE &&
+        take_free_slot(p, &map, "the graphics adapter", &o->vga.devfn) < 0) {
         return -EINVAL;
     }
     for (unsigned i = 0; i < p->device_count; i++) {
@@ -345,7 +355,8 @@ static int assign_slots(struct parser *p)
     for (unsigned i = 0; i < p->device_count; i++) {
         struct parsed_device *d = &p->devices[i];
 
-        if (d->kind->pci && !d->addr && !d->legacy_nic && take_free_slot(p, &map, d->driver, &d->devfn) < 0) {
+        if (d->kind->pci && !d->addr && !d->legacy_nic &&
+            take_free_slot(p, &map, d->driver, &d->devfn) < 0) {
             return -EINVAL;
         }
     }
@@ -354,17 +365,22 @@ static int assign_slots(struct parser *p)
 
 /* ---- all of it ---- */
 
-static int set_vga(struct parser *p, enum option_vga kind, const char *model, uint64_t vgamem_mb, uint8_t devfn)
+static int set_vga(struct parser *p, enum option_vga kind, const char *model, uint64_t vgamem_mb,
+                   uint8_t devfn)
 {
     struct options *o = p->o;
 
-    if (kind == OPTION_VGA_CIRRUS && vgamem_mb && vgamem_mb != 4 && vgamem_mb != 8 && vgamem_mb != 16) {
-        return options_bad(
-            p, "%s: bad value vgamem_mb=%u; a Cirrus adapter has 4, 8 or 16 MiB (videoram= in the guest's config)",
-            model, (unsigned)vgamem_mb);
+    if (kind == OPTION_VGA_CIRRUS && vgamem_mb && vgamem_mb != 4 && vgamem_mb != 8 &&
+        vgamem_mb != 16) {
+        return options_bad(p,
+                           "%s: bad value vgamem_mb=%u; a Cirrus adapter has 4, 8 or 16 MiB "
+                           "(videoram= in the guest's config)",
+                           model, (unsigned)vgamem_mb);
     }
     if (vgamem_mb & (vgamem_mb - 1)) {
-        return options_bad(p, "%s: bad value vgamem_mb=%u; it must be a power of two (videoram= in the guest's config)",
+        return options_bad(p,
+                           "%s: bad value vgamem_mb=%u; it must be a power of two (videoram= in "
+                           "the guest's config)",
                            model, (unsigned)vgamem_mb);
     }
     o->vga.kind = kind;
@@ -444,7 +460,8 @@ static int resolve_sound(struct parser *p, const struct parsed_device *d)
     if (o->sound_count == OPTIONS_MAX_SOUND) {
         return options_bad(p, "more than %d sound devices", OPTIONS_MAX_SOUND);
     }
-    o->sounds[o->sound_count++] = (struct option_sound){.model = d->driver, .pci = d->kind->pci, .devfn = d->devfn};
+    o->sounds[o->sound_count++] =
+        (struct option_sound){.model = d->driver, .pci = d->kind->pci, .devfn = d->devfn};
     return 0;
 }
 
@@ -455,10 +472,11 @@ static int resolve_device(struct parser *p, const struct parsed_device *d)
     switch (d->kind->class) {
     case CLASS_VGA:
         if (o->vga.kind != OPTION_VGA_NONE) {
-            return options_bad(p, "%s: there already is a graphics adapter (%s)", d->driver, o->vga.model);
+            return options_bad(p, "%s: there already is a graphics adapter (%s)", d->driver,
+                               o->vga.model);
         }
-        return set_vga(p, (enum option_vga)d->kind->detail, d->driver, d->vgamem_mb ? d->vgamem_mb : p->global_vgamem,
-                       d->devfn);
+        return set_vga(p, (enum option_vga)d->kind->detail, d->driver,
+                       d->vgamem_mb ? d->vgamem_mb : p->global_vgamem, d->devfn);
     case CLASS_NIC:
         return options_resolve_nic(p, d);
     case CLASS_AHCI:
@@ -480,7 +498,8 @@ static int resolve_device(struct parser *p, const struct parsed_device *d)
         return resolve_sound(p, d);
     case CLASS_PVDEVICE:
         if (o->pvdevice.present || !d->device_id) {
-            return options_bad(p, "xen-pvdevice: %s", d->device_id ? "given twice" : "device-id= is missing");
+            return options_bad(p, "xen-pvdevice: %s",
+                               d->device_id ? "given twice" : "device-id= is missing");
         }
         o->pvdevice.present = true;
         o->pvdevice.device_id = (uint16_t)d->device_id;
@@ -490,7 +509,9 @@ static int resolve_device(struct parser *p, const struct parsed_device *d)
         return 0;
     case CLASS_PLATFORM:
         if (o->xen_platform) {
-            return options_bad(p, "xen-platform: the machine already has one; use -machine pc to place it yourself");
+            return options_bad(
+                p,
+                "xen-platform: the machine already has one; use -machine pc to place it yourself");
         }
         o->xen_platform = true;
         o->xen_platform_devfn = d->devfn;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Disks on the command line: -drive, -cdrom, -hda, and the places that -device ide-hd and its like give them. */
+/* Disks on the command line: -drive, -cdrom, -hda, and the places that -device ide-hd and its like
+ * give them. */
 #include <errno.h>
 #include <string.h>
 
@@ -37,7 +38,8 @@ static struct parsed_drive *new_drive(struct parser *p)
         options_bad(p, "more than %d drives", OPTIONS_MAX_DRIVES);
         return NULL;
     }
-    p->drives[p->drive_count] = (struct parsed_drive){.option = p->option, .index = -1, .bus = -1, .unit = -1};
+    p->drives[p->drive_count] =
+        (struct parsed_drive){.option = p->option, .index = -1, .bus = -1, .unit = -1};
     return &p->drives[p->drive_count++];
 }
 
@@ -57,7 +59,8 @@ int options_add_drive(struct parser *p, const char *text)
         d->interface = "ide";
     }
     if (d->index >= 0 && (d->bus >= 0 || d->unit >= 0)) {
-        return options_bad(p, "index= together with bus= or unit= in '%.60s'; use one of them", text);
+        return options_bad(p, "index= together with bus= or unit= in '%.60s'; use one of them",
+                           text);
     }
     for (struct parsed_drive *other = p->drives; d->id && other < d; other++) {
         if (other->id && strcmp(other->id, d->id) == 0) {
@@ -67,7 +70,8 @@ int options_add_drive(struct parser *p, const char *text)
     return 0;
 }
 
-int options_add_plain_drive(struct parser *p, const char *path, const char *interface, int index, bool cdrom)
+int options_add_plain_drive(struct parser *p, const char *path, const char *interface, int index,
+                            bool cdrom)
 {
     struct parsed_drive *d;
 
@@ -97,25 +101,30 @@ static struct option_drive *find_place(struct options *o, enum option_bus bus, u
 
 static int check_drive(struct parser *p, const struct option_drive *d)
 {
-    static const char *const places[4] = {"primary master", "primary slave", "secondary master", "secondary slave"};
+    static const char *const places[4] = {"primary master", "primary slave", "secondary master",
+                                          "secondary slave"};
     const struct option_drive *other = find_place(p->o, d->bus, d->index);
 
     if (other) {
-        return d->bus == OPTION_BUS_IDE ? options_bad(p, "'%.60s' and '%.60s' are both the IDE %s (index %u)",
-                                                      other->drive_id, d->drive_id, places[d->index], d->index)
-                                        : options_bad(p, "'%.60s' and '%.60s' have the same place %u", other->drive_id,
-                                                      d->drive_id, d->index);
+        return d->bus == OPTION_BUS_IDE
+                   ? options_bad(p, "'%.60s' and '%.60s' are both the IDE %s (index %u)",
+                                 other->drive_id, d->drive_id, places[d->index], d->index)
+                   : options_bad(p, "'%.60s' and '%.60s' have the same place %u", other->drive_id,
+                                 d->drive_id, d->index);
     }
     if (!d->cdrom && !d->path) {
-        return options_bad(p, "disk '%.60s' has no file=; only a CD drive can be empty", d->drive_id);
+        return options_bad(p, "disk '%.60s' has no file=; only a CD drive can be empty",
+                           d->drive_id);
     }
     if (!d->cdrom && d->readonly && (d->bus == OPTION_BUS_IDE || d->bus == OPTION_BUS_AHCI)) {
-        return options_bad(
-            p, "disk '%.60s' is read-only, which an ATA disk cannot be; make it a CD drive or drop readonly=on",
-            d->drive_id);
+        return options_bad(p,
+                           "disk '%.60s' is read-only, which an ATA disk cannot be; make it a CD "
+                           "drive or drop readonly=on",
+                           d->drive_id);
     }
     if (d->serial && strlen(d->serial) > 20) {
-        return options_bad(p, "serial '%.40s' of '%.60s' is longer than 20 characters", d->serial, d->drive_id);
+        return options_bad(p, "serial '%.40s' of '%.60s' is longer than 20 characters", d->serial,
+                           d->drive_id);
     }
     return 0;
 }
@@ -128,9 +137,10 @@ static int place_drive(struct parser *p, struct parsed_drive *d, const struct pa
     struct options *o = p->o;
     struct option_drive *out;
     const char *cache = d && d->cache ? d->cache : "writeback";
-    const char *auto_id = bus == OPTION_BUS_IDE
-                              ? arena_printf(&o->arena, "ide%u-%s%u", index / 2, cdrom ? "cd" : "hd", index % 2)
-                              : arena_printf(&o->arena, "%s0-%s%u", id_prefixes[bus], cdrom ? "cd" : "hd", index);
+    const char *auto_id =
+        bus == OPTION_BUS_IDE
+            ? arena_printf(&o->arena, "ide%u-%s%u", index / 2, cdrom ? "cd" : "hd", index % 2)
+            : arena_printf(&o->arena, "%s0-%s%u", id_prefixes[bus], cdrom ? "cd" : "hd", index);
 
     if (!auto_id || o->drive_count == OPTIONS_MAX_DRIVES) {
         return options_bad(p, "more than %d drives", OPTIONS_MAX_DRIVES);
@@ -172,15 +182,16 @@ static int ide_index(struct parser *p, int64_t bus, int64_t unit, const char *wh
         }
     }
     if (bus > 1 || unit > 1) {
-        options_bad(p, "'%.60s' is on ide.%d unit %d; there are ide.0 and ide.1 with units 0 and 1", what, (int)bus,
-                    (int)(unit < 0 ? 0 : unit));
+        options_bad(p, "'%.60s' is on ide.%d unit %d; there are ide.0 and ide.1 with units 0 and 1",
+                    what, (int)bus, (int)(unit < 0 ? 0 : unit));
     } else {
         options_bad(p, "no free IDE place for '%.60s'; there are four", what);
     }
     return -1;
 }
 
-/* -drive with an interface of its own. Those with a given place come first so that the others fill the gaps. */
+/* -drive with an interface of its own. Those with a given place come first so that the others fill
+ * the gaps. */
 static int place_own_drives(struct parser *p, bool with_place)
 {
     for (unsigned i = 0; i < p->drive_count; i++) {
@@ -192,12 +203,14 @@ static int place_own_drives(struct parser *p, bool with_place)
                               : strcmp(d->interface, "scsi") == 0 ? OPTION_BUS_SCSI
                                                                   : OPTION_BUS_OTHER;
 
-        if (strcmp(d->interface, "none") == 0 || with_place != (index >= 0 || d->bus >= 0 || d->unit >= 0)) {
+        if (strcmp(d->interface, "none") == 0 ||
+            with_place != (index >= 0 || d->bus >= 0 || d->unit >= 0)) {
             continue;
         }
         p->option = d->option;
         if (bus == OPTION_BUS_IDE && index > 3) {
-            return options_bad(p, "index %d of '%.60s' is not an IDE place; use 0 to 3", index, what);
+            return options_bad(p, "index %d of '%.60s' is not an IDE place; use 0 to 3", index,
+                               what);
         }
         if (bus == OPTION_BUS_IDE && index < 0) {
             index = ide_index(p, d->bus, d->unit, what);
@@ -221,8 +234,8 @@ static struct parsed_drive *find_drive(struct parser *p, const struct parsed_dev
             continue;
         }
         if (strcmp(d->interface, "none") != 0) {
-            options_bad(p, "drive '%.60s' has if=%s; a drive for -device %s needs if=none", d->id, d->interface,
-                        device->driver);
+            options_bad(p, "drive '%.60s' has if=%s; a drive for -device %s needs if=none", d->id,
+                        d->interface, device->driver);
             return NULL;
         }
         if (d->placed) {
@@ -231,8 +244,8 @@ static struct parsed_drive *find_drive(struct parser *p, const struct parsed_dev
         }
         return d;
     }
-    options_bad(p, "%s: drive '%.60s' does not exist; add -drive if=none,id=%.60s,...", device->driver, device->drive,
-                device->drive);
+    options_bad(p, "%s: drive '%.60s' does not exist; add -drive if=none,id=%.60s,...",
+                device->driver, device->drive, device->drive);
     return NULL;
 }
 
@@ -248,7 +261,8 @@ static int64_t bus_number(const char *bus, const char *name, uint64_t max)
     return (int64_t)number;
 }
 
-static int place_ide_device(struct parser *p, const struct parsed_device *device, struct parsed_drive *d)
+static int place_ide_device(struct parser *p, const struct parsed_device *device,
+                            struct parsed_drive *d)
 {
     const struct options *o = p->o;
     const char *what = device->id ? device->id : device->driver;
@@ -260,26 +274,30 @@ static int place_ide_device(struct parser *p, const struct parsed_device *device
         int64_t port = bus_number(device->bus, o->ahci.id, 5);
 
         if (port >= 0) {
-            return device->unit > 0 ? options_bad(p, "'%.60s': a SATA port has unit 0 only", what)
-                                    : place_drive(p, d, device, OPTION_BUS_AHCI, (unsigned)port, cdrom);
+            return device->unit > 0
+                       ? options_bad(p, "'%.60s': a SATA port has unit 0 only", what)
+                       : place_drive(p, d, device, OPTION_BUS_AHCI, (unsigned)port, cdrom);
         }
     }
     if (device->bus) {
         bus = bus_number(device->bus, "ide", 99);
         if (bus < 0) {
-            return options_bad(p, "%s: bus '%.60s' does not exist; use ide.0 or ide.1", device->driver, device->bus);
+            return options_bad(p, "%s: bus '%.60s' does not exist; use ide.0 or ide.1",
+                               device->driver, device->bus);
         }
     }
     index = ide_index(p, bus, device->unit, what);
     return index < 0 ? -EINVAL : place_drive(p, d, device, OPTION_BUS_IDE, (unsigned)index, cdrom);
 }
 
-static int place_scsi_device(struct parser *p, const struct parsed_device *device, struct parsed_drive *d)
+static int place_scsi_device(struct parser *p, const struct parsed_device *device,
+                             struct parsed_drive *d)
 {
     unsigned target = device->scsi_id >= 0 ? (unsigned)device->scsi_id : 0;
 
     if (!p->o->scsi.present) {
-        return options_bad(p, "%s needs a SCSI controller; add -device lsi53c895a before it", device->driver);
+        return options_bad(p, "%s needs a SCSI controller; add -device lsi53c895a before it",
+                           device->driver);
     }
     while (device->scsi_id < 0 && target < 7 && find_place(p->o, OPTION_BUS_SCSI, target)) {
         target++;
@@ -304,7 +322,8 @@ static int place_disk_devices(struct parser *p)
                 return -EINVAL;
             }
         }
-        rc = device->kind->class == CLASS_IDE ? place_ide_device(p, device, d) : place_scsi_device(p, device, d);
+        rc = device->kind->class == CLASS_IDE ? place_ide_device(p, device, d)
+                                              : place_scsi_device(p, device, d);
         if (rc < 0) {
             return rc;
         }
@@ -313,8 +332,10 @@ static int place_disk_devices(struct parser *p)
         p->option = p->drives[i].option;
         /* A device of CLASS_OTHER (refused later) may be its user; its keys were not read. */
         if (!p->drives[i].placed && p->o->other_count == 0) {
-            return options_bad(p, "drive '%.60s' has if=none and no -device uses it; add -device ide-hd,drive=%.60s",
-                               p->drives[i].id ? p->drives[i].id : "", p->drives[i].id ? p->drives[i].id : "ID");
+            return options_bad(
+                p,
+                "drive '%.60s' has if=none and no -device uses it; add -device ide-hd,drive=%.60s",
+                p->drives[i].id ? p->drives[i].id : "", p->drives[i].id ? p->drives[i].id : "ID");
         }
     }
     return 0;
@@ -322,5 +343,8 @@ static int place_disk_devices(struct parser *p)
 
 int options_resolve_drives(struct parser *p)
 {
-    return place_own_drives(p, true) < 0 || place_own_drives(p, false) < 0 || place_disk_devices(p) < 0 ? -EINVAL : 0;
+    return place_own_drives(p, true) < 0 || place_own_drives(p, false) < 0 ||
+                   place_disk_devices(p) < 0
+               ? -EINVAL
+               : 0;
 }

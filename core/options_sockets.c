@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The part of the command line that is about talking to the outside: -chardev, -mon, -qmp, -serial, -vnc. */
+/* The part of the command line that is about talking to the outside: -chardev, -mon, -qmp, -serial,
+ * -vnc. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,11 +23,16 @@ static const struct optkey chardev_common[] = {
 };
 
 static const struct optkey socket_keys[] = {
-    {"path", OPTKEY_STRING, KEY(path), 0, 0, NULL},   {"host", OPTKEY_TEXT, KEY(host), 0, 0, NULL},
-    {"port", OPTKEY_INT, KEY(port), 1, 65535, NULL},  {"fd", OPTKEY_INT, KEY(fd), 0, INT32_MAX, NULL},
-    {"server", OPTKEY_BOOL, KEY(server), 0, 0, NULL}, {"wait", OPTKEY_BOOL, KEY(wait), 0, 0, NULL},
-    {"telnet", OPTKEY_ONLY, 0, 0, 0, "off"},          {"nodelay", OPTKEY_IGNORE, 0, 0, 0, NULL},
-    {"delay", OPTKEY_IGNORE, 0, 0, 0, NULL},          {0},
+    {"path", OPTKEY_STRING, KEY(path), 0, 0, NULL},
+    {"host", OPTKEY_TEXT, KEY(host), 0, 0, NULL},
+    {"port", OPTKEY_INT, KEY(port), 1, 65535, NULL},
+    {"fd", OPTKEY_INT, KEY(fd), 0, INT32_MAX, NULL},
+    {"server", OPTKEY_BOOL, KEY(server), 0, 0, NULL},
+    {"wait", OPTKEY_BOOL, KEY(wait), 0, 0, NULL},
+    {"telnet", OPTKEY_ONLY, 0, 0, 0, "off"},
+    {"nodelay", OPTKEY_IGNORE, 0, 0, 0, NULL},
+    {"delay", OPTKEY_IGNORE, 0, 0, 0, NULL},
+    {0},
 };
 static const struct optkey file_keys[] = {
     {"path", OPTKEY_STRING, KEY(path), 0, 0, NULL},
@@ -41,9 +47,12 @@ static const struct {
     enum option_chardev_kind kind;
     const struct optkey *keys;
 } chardev_kinds[] = {
-    {"socket", OPTION_CHARDEV_SOCKET, socket_keys}, {"pty", OPTION_CHARDEV_PTY, NULL},
-    {"file", OPTION_CHARDEV_FILE, file_keys},       {"null", OPTION_CHARDEV_NULL, NULL},
-    {"stdio", OPTION_CHARDEV_STDIO, stdio_keys},    {"spicevmc", OPTION_CHARDEV_SPICEVMC, spicevmc_keys},
+    {"socket", OPTION_CHARDEV_SOCKET, socket_keys},
+    {"pty", OPTION_CHARDEV_PTY, NULL},
+    {"file", OPTION_CHARDEV_FILE, file_keys},
+    {"null", OPTION_CHARDEV_NULL, NULL},
+    {"stdio", OPTION_CHARDEV_STDIO, stdio_keys},
+    {"spicevmc", OPTION_CHARDEV_SPICEVMC, spicevmc_keys},
 };
 
 struct option_chardev *options_find_chardev(struct parser *p, const char *id)
@@ -59,8 +68,8 @@ struct option_chardev *options_find_chardev(struct parser *p, const char *id)
 static int check_socket_path(struct parser *p, const char *path)
 {
     if (strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path)) {
-        return options_bad(p, "socket path '%.40s...' is %zu bytes long; the system's limit is %zu", path, strlen(path),
-                           sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
+        return options_bad(p, "socket path '%.40s...' is %zu bytes long; the system's limit is %zu",
+                           path, strlen(path), sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
     }
     return 0;
 }
@@ -68,7 +77,8 @@ static int check_socket_path(struct parser *p, const char *path)
 static int check_socket(struct parser *p, const struct chardev_keys *k)
 {
     if (!!k->path + (k->port >= 0) + (k->fd >= 0) != 1) {
-        return options_bad(p, "socket '%s' needs exactly one of path=, host= with port=, and fd=", k->id);
+        return options_bad(
+            p, "socket '%s' needs exactly one of path=, host= with port=, and fd=", k->id);
     }
     if (k->host && k->port < 0) {
         return options_bad(p, "socket '%s' has host= without port=", k->id);
@@ -98,7 +108,8 @@ int options_add_chardev(struct parser *p, const char *text)
         }
     }
     if (!known) {
-        return options_bad(p, "unknown kind '%.40s'; use socket, pty, file, null or stdio", name ? name : text);
+        return options_bad(p, "unknown kind '%.40s'; use socket, pty, file, null or stdio",
+                           name ? name : text);
     }
     if (optlist_read(&l, chardev_common, keys, &k, p->err, p->errlen) < 0) {
         return -EINVAL;
@@ -164,7 +175,8 @@ int options_add_mon(struct parser *p, const char *text)
         return options_bad(p, "chardev= is missing in '%.60s'", text);
     }
     if (!k.mode || strcmp(k.mode, "control") != 0) {
-        return options_bad(p, "there is no human monitor; add mode=control for QMP to '%.60s'", text);
+        return options_bad(p, "there is no human monitor; add mode=control for QMP to '%.60s'",
+                           text);
     }
     return add_monitor(p, k.chardev);
 }
@@ -224,7 +236,8 @@ static int resolve_monitor(struct parser *p, const char *id)
 
     p->option = "-mon";
     if (!c) {
-        return options_bad(p, "chardev '%.60s' does not exist; add -chardev socket,id=%.60s,path=...", id, id);
+        return options_bad(
+            p, "chardev '%.60s' does not exist; add -chardev socket,id=%.60s,path=...", id, id);
     }
     if (c->kind != OPTION_CHARDEV_SOCKET || c->host) {
         return options_bad(p, "chardev '%.60s' is not a unix socket; QMP needs one", id);
@@ -243,7 +256,8 @@ static int resolve_monitor(struct parser *p, const char *id)
 /* ---- serial ports ---- */
 
 /* The specs that core/chardev.h opens; it checks the rest of them. */
-static const char *const serial_prefixes[] = {"pty", "stdio", "null", "none", "file:", "tcp:", "unix:", "chardev:"};
+static const char *const serial_prefixes[] = {"pty",   "stdio", "null",  "none",
+                                              "file:", "tcp:",  "unix:", "chardev:"};
 
 int options_add_serial(struct parser *p, const char *text)
 {
@@ -253,11 +267,14 @@ int options_add_serial(struct parser *p, const char *text)
         const char *prefix = serial_prefixes[i];
         size_t n = strlen(prefix);
 
-        known |= prefix[n - 1] == ':' ? strncmp(text, prefix, n) == 0 && text[n] != '\0' : strcmp(text, prefix) == 0;
+        known |= prefix[n - 1] == ':' ? strncmp(text, prefix, n) == 0 && text[n] != '\0'
+                                      : strcmp(text, prefix) == 0;
     }
     if (!known) {
-        return options_bad(p, "'%.60s' is not supported; use pty, file:PATH, tcp:HOST:PORT, unix:PATH, stdio or null",
-                           text);
+        return options_bad(
+            p,
+            "'%.60s' is not supported; use pty, file:PATH, tcp:HOST:PORT, unix:PATH, stdio or null",
+            text);
     }
     if (p->serial_count == OPTIONS_MAX_SERIALS) {
         return options_bad(p, "a PC has %d serial ports", OPTIONS_MAX_SERIALS);
@@ -306,7 +323,8 @@ static int resolve_serial(struct parser *p, unsigned port, const char *spec)
     p->option = "-serial";
     c = options_find_chardev(p, spec + 8);
     if (!c) {
-        return options_bad(p, "chardev '%.60s' does not exist; add -chardev ...,id=%.60s", spec + 8, spec + 8);
+        return options_bad(p, "chardev '%.60s' does not exist; add -chardev ...,id=%.60s", spec + 8,
+                           spec + 8);
     }
     if (c->used) {
         return options_bad(p, "chardev '%.60s' is used twice", c->id);
@@ -314,9 +332,10 @@ static int resolve_serial(struct parser *p, unsigned port, const char *spec)
     c->used = true;
     p->o->serials[port] = chardev_spec(p, c);
     if (!p->o->serials[port]) {
-        return options_bad(
-            p, "chardev '%.60s' cannot be a serial port; use pty, file, socket with a path or port, stdio or null",
-            c->id);
+        return options_bad(p,
+                           "chardev '%.60s' cannot be a serial port; use pty, file, socket with a "
+                           "path or port, stdio or null",
+                           c->id);
     }
     return 0;
 }
@@ -374,11 +393,13 @@ static int parse_vnc_address(struct parser *p, struct option_vnc *vnc, const cha
     uint64_t display;
 
     if (!colon) {
-        return options_bad(p, "no display number in '%.60s'; write HOST:DISPLAY, for example 127.0.0.1:0", address);
+        return options_bad(
+            p, "no display number in '%.60s'; write HOST:DISPLAY, for example 127.0.0.1:0",
+            address);
     }
     if (!optnum_uint(colon + 1, 0, VNC_MAX_DISPLAY, &display)) {
-        return options_bad(p, "bad display '%.40s' in '%.60s'; it must be a number from 0 to %d", colon + 1, address,
-                           VNC_MAX_DISPLAY);
+        return options_bad(p, "bad display '%.40s' in '%.60s'; it must be a number from 0 to %d",
+                           colon + 1, address, VNC_MAX_DISPLAY);
     }
     if (len >= 2 && address[0] == '[' && address[len - 1] == ']') {
         address++;
@@ -407,7 +428,8 @@ int options_add_vnc(struct parser *p, const char *text)
         return 0;
     }
     if (p->o->vnc.enabled) {
-        return options_bad(p, "given twice ('%.40s' and '%.40s'); one server is supported", p->o->vnc.text, text);
+        return options_bad(p, "given twice ('%.40s' and '%.40s'); one server is supported",
+                           p->o->vnc.text, text);
     }
     if (strncmp(k.address, "unix:", 5) == 0) {
         vnc.unix_path = k.address + 5;
@@ -424,7 +446,8 @@ int options_add_vnc(struct parser *p, const char *text)
         return -EINVAL;
     }
     if (k.to >= 0 && k.to < vnc.display) {
-        return options_bad(p, "to=%d is below display %d; it is the last display to try", (int)k.to, vnc.display);
+        return options_bad(p, "to=%d is below display %d; it is the last display to try", (int)k.to,
+                           vnc.display);
     }
     vnc.to = (int)k.to;
     vnc.password = k.password;

@@ -157,8 +157,8 @@ static char *next_entry(struct options_arena **arena, const char **text)
     return entry;
 }
 
-int optlist_split(struct optlist *l, struct options_arena **arena, const char *option, const char *implied,
-                  const char *text, char *err, size_t errlen)
+int optlist_split(struct optlist *l, struct options_arena **arena, const char *option,
+                  const char *implied, const char *text, char *err, size_t errlen)
 {
     const char *rest = text;
 
@@ -177,9 +177,12 @@ int optlist_split(struct optlist *l, struct options_arena **arena, const char *o
             return -EINVAL;
         }
         if (key[0] == '\0' || equals == key) {
-            /* A first empty value of an implied key ("-vnc ,to=99") is left to the key's own check. */
+            /* A first empty value of an implied key ("-vnc ,to=99") is left to the key's own check.
+             * */
             if (!(implied && l->count == 0 && key[0] == '\0')) {
-                snprintf(err, errlen, "%s: empty key in '%.60s'; a comma inside a value is written ,,", option, text);
+                snprintf(err, errlen,
+                         "%s: empty key in '%.60s'; a comma inside a value is written ,,", option,
+                         text);
                 return -EINVAL;
             }
         }
@@ -209,8 +212,8 @@ const char *optlist_get(const struct optlist *l, const char *key)
 }
 
 /* Finds key in the tables; *negated: it is a bare "no" + the name of a BOOL or ONLY key. */
-static const struct optkey *find_key(const struct optkey *a, const struct optkey *b, const char *key, bool bare,
-                                     bool *negated)
+static const struct optkey *find_key(const struct optkey *a, const struct optkey *b,
+                                     const char *key, bool bare, bool *negated)
 {
     const struct optkey *tables[2] = {a, b};
 
@@ -235,8 +238,8 @@ static int unknown_key(const struct optlist *l, const char *key, bool bare, cons
                        const struct optkey *b, char *err, size_t errlen)
 {
     const struct optkey *tables[2] = {a, b};
-    int n = snprintf(err, errlen, "%s: unknown key '%.40s' in '%.60s'%s; known:", l->option, key, l->text,
-                     bare ? " (a comma inside a value is written ,,)" : "");
+    int n = snprintf(err, errlen, "%s: unknown key '%.40s' in '%.60s'%s; known:", l->option, key,
+                     l->text, bare ? " (a comma inside a value is written ,,)" : "");
 
     for (unsigned t = 0; t < 2; t++) {
         for (const struct optkey *k = tables[t]; k && k->key && n > 0 && (size_t)n < errlen; k++) {
@@ -281,7 +284,8 @@ static bool store(const struct optkey *k, const char *value, void *field)
     return false;
 }
 
-static int bad_value(const struct optlist *l, const struct optkey *k, const char *value, char *err, size_t errlen)
+static int bad_value(const struct optlist *l, const struct optkey *k, const char *value, char *err,
+                     size_t errlen)
 {
     int n = snprintf(err, errlen, "%s: bad value %s=%.60s; it must be ", l->option, k->key, value);
     size_t room = n > 0 && (size_t)n < errlen ? errlen - (size_t)n : 0;
@@ -293,11 +297,12 @@ static int bad_value(const struct optlist *l, const struct optkey *k, const char
         break;
     case OPTKEY_UINT:
     case OPTKEY_INT:
-        snprintf(at, room, "a number from %llu to %llu", (unsigned long long)k->min, (unsigned long long)k->max);
+        snprintf(at, room, "a number from %llu to %llu", (unsigned long long)k->min,
+                 (unsigned long long)k->max);
         break;
     case OPTKEY_SIZE:
-        snprintf(at, room, "a size from %llu to %llu bytes (suffix K, M, G)", (unsigned long long)k->min,
-                 (unsigned long long)k->max);
+        snprintf(at, room, "a size from %llu to %llu bytes (suffix K, M, G)",
+                 (unsigned long long)k->min, (unsigned long long)k->max);
         break;
     default:
         snprintf(at, room, "%s", k->allowed ? k->allowed : "a text that is not empty");
@@ -306,8 +311,8 @@ static int bad_value(const struct optlist *l, const struct optkey *k, const char
     return -EINVAL;
 }
 
-int optlist_read(const struct optlist *l, const struct optkey *a, const struct optkey *b, void *out, char *err,
-                 size_t errlen)
+int optlist_read(const struct optlist *l, const struct optkey *a, const struct optkey *b, void *out,
+                 char *err, size_t errlen)
 {
     for (unsigned i = 0; i < l->count; i++) {
         const char *key = l->entries[i].key;

@@ -8,7 +8,7 @@
 #include "core/log.h"
 
 enum {
-    PCI_STATUS_INTX = 0x08,      /* low byte of STATUS, bit 3 */
+    PCI_STATUS_INTX = 0x08, /* low byte of STATUS, bit 3 */
     PCI_BAR_IO_SPACE = 1,
     PCI_BAR_PREFETCH = 8,
     PCI_ROM_ENABLE = 1,
@@ -115,8 +115,9 @@ static uint64_t bar_address(const struct pci_device *pd, unsigned n)
     return addr;
 }
 
-/* Moving video memory costs a hypercall per page and drops all our mappings of the guest, and firmware and systems switch decoding off
- * and on around every probe of a BAR. So the memory stays where it was until it is to appear elsewhere or another BAR comes there. */
+/* Moving video memory costs a hypercall per page and drops all our mappings of the guest, and
+ * firmware and systems switch decoding off and on around every probe of a BAR. So the memory stays
+ * where it was until it is to appear elsewhere or another BAR comes there. */
 static int vram_move(struct pci_bar *bar, uint64_t addr)
 {
     int ret;
@@ -169,13 +170,14 @@ static void bar_map(struct pci_device *pd, unsigned n, uint64_t addr)
     static struct log_limit limit;
 
     if (bar->ops != NULL) {
-        int id = bus_add(pd->board->bus, bar->kind == PCI_BAR_IO ? BUS_PORT : BUS_MMIO, addr, bar->size,
-                         bar->ops, n == PCI_ROM_BAR ? pd : pd->dev, pd->ops->base.name);
+        int id = bus_add(pd->board->bus, bar->kind == PCI_BAR_IO ? BUS_PORT : BUS_MMIO, addr,
+                         bar->size, bar->ops, n == PCI_ROM_BAR ? pd : pd->dev, pd->ops->base.name);
 
         if (id < 0) {
-            /* Only a guest that programs overlapping BARs gets here; the first owner keeps the addresses. */
-            log_limited(&limit, "%s: BAR %u at %#llx is not usable (%s), left unmapped", pd->ops->base.name, n,
-                        (unsigned long long)addr, strerror(-id));
+            /* Only a guest that programs overlapping BARs gets here; the first owner keeps the
+             * addresses. */
+            log_limited(&limit, "%s: BAR %u at %#llx is not usable (%s), left unmapped",
+                        pd->ops->base.name, n, (unsigned long long)addr, strerror(-id));
             return;
         }
         bar->region = id;
@@ -188,8 +190,8 @@ static void bar_map(struct pci_device *pd, unsigned n, uint64_t addr)
         int ret = vram_move(bar, addr);
 
         if (ret != 0) {
-            log_limited(&limit, "%s: video memory cannot be placed at %#llx (%s)", pd->ops->base.name,
-                        (unsigned long long)addr, strerror(-ret));
+            log_limited(&limit, "%s: video memory cannot be placed at %#llx (%s)",
+                        pd->ops->base.name, (unsigned long long)addr, strerror(-ret));
         }
     }
     if (pd->ops->bar_moved != NULL) {
@@ -226,7 +228,8 @@ static void update_bars(struct pci_device *pd)
         }
     }
     map_bars(pd);
-    /* A BAR whose place was taken gets it now: a system that moves BARs about may do so in any order. */
+    /* A BAR whose place was taken gets it now: a system that moves BARs about may do so in any
+     * order. */
     for (unsigned devfn = 0; left && devfn < 256; devfn++) {
         struct pci_device *other = pd->board->pci->fn[devfn];
 
@@ -273,8 +276,8 @@ void pci_set_intx(struct pci_device *pd, bool level)
         return;
     }
     pd->intx_level = level;
-    pd->config[PCI_STATUS] = (uint8_t)((pd->config[PCI_STATUS] & ~PCI_STATUS_INTX) |
-                                       (level ? PCI_STATUS_INTX : 0));
+    pd->config[PCI_STATUS] =
+        (uint8_t)((pd->config[PCI_STATUS] & ~PCI_STATUS_INTX) | (level ? PCI_STATUS_INTX : 0));
     update_intx(pd);
 }
 
@@ -320,7 +323,7 @@ void pci_add_bar(struct pci_device *pd, unsigned n, enum pci_bar_kind kind, uint
     bar->size = size;
     bar->ops = ops;
     pci_set32(pd->wmask, reg, (uint32_t) ~(size - 1) | (n == PCI_ROM_BAR ? PCI_ROM_ENABLE : 0));
-    pd->config[reg] = (uint8_t)(kind == PCI_BAR_IO              ? PCI_BAR_IO_SPACE
+    pd->config[reg] = (uint8_t)(kind == PCI_BAR_IO             ? PCI_BAR_IO_SPACE
                                 : kind == PCI_BAR_MEM_PREFETCH ? PCI_BAR_PREFETCH
                                                                : 0);
 }
@@ -380,7 +383,8 @@ static int pci_function_state(void *dev, struct save_stream *s)
         memcmp(config + PCI_CLASS_DEVICE, pd->config + PCI_CLASS_DEVICE, 2) != 0) {
         return -EINVAL;
     }
-    /* The header's fixed bits stay ours; device-specific registers (0x40 up) are for the device's own load to check. */
+    /* The header's fixed bits stay ours; device-specific registers (0x40 up) are for the device's
+     * own load to check. */
     for (unsigned i = 0; i < sizeof(config); i++) {
         uint8_t take = i < 0x40 ? (uint8_t)(pd->wmask[i] | pd->w1cmask[i]) : 0xff;
 
@@ -396,7 +400,8 @@ static int pci_function_state(void *dev, struct save_stream *s)
     return 0;
 }
 
-/* Runs before the device's own destroy: entries go in reverse order and this one is added second. */
+/* Runs before the device's own destroy: entries go in reverse order and this one is added second.
+ * */
 static void pci_function_destroy(void *dev)
 {
     pci_unplug(dev);
@@ -459,7 +464,8 @@ uint32_t pci_config_read(struct pci_bus *bus, uint8_t devfn, unsigned reg, unsig
     return v;
 }
 
-void pci_config_write(struct pci_bus *bus, uint8_t devfn, unsigned reg, unsigned size, uint32_t value)
+void pci_config_write(struct pci_bus *bus, uint8_t devfn, unsigned reg, unsigned size,
+                      uint32_t value)
 {
     struct pci_device *pd = bus->fn[devfn];
 

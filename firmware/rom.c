@@ -49,14 +49,15 @@ static const char *rom_check(const uint8_t *data, size_t len, uint16_t vendor, u
     return sum == 0 ? NULL : "its checksum is wrong";
 }
 
-static int rom_map(const char *path, int fd, uint16_t vendor, uint16_t device, struct rom *out, char *err,
-                   size_t errlen)
+static int rom_map(const char *path, int fd, uint16_t vendor, uint16_t device, struct rom *out,
+                   char *err, size_t errlen)
 {
     const char *wrong;
     struct stat st;
     void *p;
 
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size < ROM_UNIT || st.st_size > ROM_MAX) {
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size < ROM_UNIT ||
+        st.st_size > ROM_MAX) {
         snprintf(err, errlen, "%s: not an option ROM image (a file of 512 bytes to 1 MiB)", path);
         return -EINVAL;
     }
@@ -69,8 +70,9 @@ static int rom_map(const char *path, int fd, uint16_t vendor, uint16_t device, s
     }
     wrong = rom_check(p, (size_t)st.st_size, vendor, device);
     if (wrong != NULL) {
-        snprintf(err, errlen, "%s: not usable as the ROM of %04x:%04x: %s; reinstall the package seabios", path, vendor,
-                 device, wrong);
+        snprintf(err, errlen,
+                 "%s: not usable as the ROM of %04x:%04x: %s; reinstall the package seabios", path,
+                 vendor, device, wrong);
         munmap(p, (size_t)st.st_size);
         return -EINVAL;
     }
@@ -78,11 +80,15 @@ static int rom_map(const char *path, int fd, uint16_t vendor, uint16_t device, s
     return 0;
 }
 
-int rom_load(const char *dir, const char *name, uint16_t vendor, uint16_t device, struct rom *out, char *err,
-             size_t errlen)
+int rom_load(const char *dir, const char *name, uint16_t vendor, uint16_t device, struct rom *out,
+             char *err, size_t errlen)
 {
-    const char *const dirs[] = {dir, getenv("HVM_DM_FIRMWARE_DIR"), HVM_DM_DATADIR, "/usr/share/seabios",
-                                "/usr/share/qemu", "/usr/lib/ipxe/qemu"};
+    const char *const dirs[] = {dir,
+                                getenv("HVM_DM_FIRMWARE_DIR"),
+                                HVM_DM_DATADIR,
+                                "/usr/share/seabios",
+                                "/usr/share/qemu",
+                                "/usr/lib/ipxe/qemu"};
 
     *out = (struct rom){0};
     for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
@@ -90,7 +96,8 @@ int rom_load(const char *dir, const char *name, uint16_t vendor, uint16_t device
         int ret;
         int fd;
 
-        if (dirs[i] == NULL || snprintf(path, sizeof(path), "%s/%s", dirs[i], name) >= (int)sizeof(path)) {
+        if (dirs[i] == NULL ||
+            snprintf(path, sizeof(path), "%s/%s", dirs[i], name) >= (int)sizeof(path)) {
             continue;
         }
         fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -106,7 +113,10 @@ int rom_load(const char *dir, const char *name, uint16_t vendor, uint16_t device
         close(fd);
         return ret;
     }
-    snprintf(err, errlen, "%s: not found; install the package seabios, or set HVM_DM_FIRMWARE_DIR to where it is", name);
+    snprintf(
+        err, errlen,
+        "%s: not found; install the package seabios, or set HVM_DM_FIRMWARE_DIR to where it is",
+        name);
     return -ENOENT;
 }
 

@@ -7,15 +7,16 @@
 #include "core/board.h"
 #include "core/log.h"
 
-/* Xen's DSDT (libacpi mk_dsdt.c) names all of this; nothing of it is in a chip's datasheet. ACPI 2.0 4.7.4.1 for GPE0. */
+/* Xen's DSDT (libacpi mk_dsdt.c) names all of this; nothing of it is in a chip's datasheet. ACPI
+ * 2.0 4.7.4.1 for GPE0. */
 enum { GPE_BASE = 0xafe0, GPE_LEN = 4, GPE_STS = 0, GPE_EN = 2 };
 enum { GPE_PCI_HOTPLUG = 1 << 1, GPE_CPU_HOTPLUG = 1 << 2 };
 enum pcihp_reg {
     PCIHP_BASE = 0xae00,
-    PCIHP_UP = 0x00,   /* slots that were added */
-    PCIHP_DOWN = 0x04, /* slots to be given up */
+    PCIHP_UP = 0x00,    /* slots that were added */
+    PCIHP_DOWN = 0x04,  /* slots to be given up */
     PCIHP_EJECT = 0x08, /* write 1 << slot; reads 0 */
-    PCIHP_RMV = 0x0c,  /* removable slots, read only */
+    PCIHP_RMV = 0x0c,   /* removable slots, read only */
     PCIHP_LEN = 0x10,
 };
 enum { CPUMAP_BASE = 0xaf00, CPUMAP_LEN = 0x20, VCPUS_MAX = 128 };
@@ -63,7 +64,7 @@ static void gpe_write(void *dev, uint64_t offset, unsigned size, uint64_t value)
 
     (void)size;
     if (offset < GPE_EN) {
-        g->r.sts &= (uint16_t)~(value << shift);
+        g->r.sts &= (uint16_t) ~(value << shift);
     } else {
         g->r.en = (uint16_t)((g->r.en & ~(0xffu << shift)) | value << shift);
     }
@@ -98,7 +99,8 @@ static void pcihp_write(void *dev, uint64_t offset, unsigned size, uint64_t valu
             slots |= (uint32_t)(value >> 8 * i & 0xff) << 8 * (at % 4);
         }
     }
-    /* _EJ0 writes one bit; of several the lowest is taken, so that an access does a bounded amount of work. */
+    /* _EJ0 writes one bit; of several the lowest is taken, so that an access does a bounded amount
+     * of work. */
     if (slots != 0) {
         unsigned slot = (unsigned)__builtin_ctz(slots);
         uint32_t bit = UINT32_C(1) << slot;
@@ -224,10 +226,12 @@ int acpi_gpe_create(struct board *b, const struct acpi_gpe_config *cfg, struct a
     }
     rc = g->h.gpe_region = bus_add(b->bus, BUS_PORT, GPE_BASE, GPE_LEN, &gpe_ops, g, "acpi-gpe0");
     if (rc > 0) {
-        rc = g->h.pcihp_region = bus_add(b->bus, BUS_PORT, PCIHP_BASE, PCIHP_LEN, &pcihp_ops, g, "acpi-pcihp");
+        rc = g->h.pcihp_region =
+            bus_add(b->bus, BUS_PORT, PCIHP_BASE, PCIHP_LEN, &pcihp_ops, g, "acpi-pcihp");
     }
     if (rc > 0) {
-        rc = g->h.cpu_region = bus_add(b->bus, BUS_PORT, CPUMAP_BASE, CPUMAP_LEN, &cpumap_ops, g, "acpi-cpumap");
+        rc = g->h.cpu_region =
+            bus_add(b->bus, BUS_PORT, CPUMAP_BASE, CPUMAP_LEN, &cpumap_ops, g, "acpi-cpumap");
     }
     if (rc > 0) {
         rc = board_add_device(b, &acpi_gpe_ops, g);

@@ -576,16 +576,15 @@ static void save_pair(struct save_stream *s, uint8_t pair[2])
 
 static void save_regs(struct save_stream *s, struct ata_regs *r)
 {
-    uint8_t *const bytes[] = { &r->device,   &r->status, &r->error,        &r->command,
-                               &r->multiple, &r->heads,  &r->spt,          &r->swdma,
-                               &r->mwdma,    &r->udma,   &r->smart_errors, &r->phase,
-                               &r->next,     &r->stream, &r->sense_key,    &r->asc,
-                               &r->ascq,     &r->ua_asc, &r->media_event,  &r->raw_flags };
-    bool *const flags[] = { &r->hob,        &r->irq,       &r->write_cache,
-                            &r->look_ahead, &r->smart,     &r->smart_autosave,
-                            &r->standby,    &r->write,     &r->fua,
-                            &r->packet_dma, &r->tray_open, &r->locked };
-    uint32_t *const longs[] = { &r->buf_pos, &r->buf_end, &r->buf_fill, &r->left };
+    uint8_t *const bytes[] = {&r->device,   &r->status, &r->error,        &r->command,
+                              &r->multiple, &r->heads,  &r->spt,          &r->swdma,
+                              &r->mwdma,    &r->udma,   &r->smart_errors, &r->phase,
+                              &r->next,     &r->stream, &r->sense_key,    &r->asc,
+                              &r->ascq,     &r->ua_asc, &r->media_event,  &r->raw_flags};
+    bool *const flags[] = {
+        &r->hob,     &r->irq,   &r->write_cache, &r->look_ahead, &r->smart,     &r->smart_autosave,
+        &r->standby, &r->write, &r->fua,         &r->packet_dma, &r->tray_open, &r->locked};
+    uint32_t *const longs[] = {&r->buf_pos, &r->buf_end, &r->buf_fill, &r->left};
 
     save_pair(s, r->feature);
     save_pair(s, r->count);

@@ -543,7 +543,7 @@ static void identify_disk(const struct ata *d, uint16_t *w)
 
 static void cmd_identify(struct ata *d, unsigned flags)
 {
-    uint16_t w[256] = { 0 };
+    uint16_t w[256] = {0};
     (void)flags;
     if (d->cfg.cdrom) {
         identify_modes(d, w);
@@ -563,13 +563,13 @@ static void cmd_identify(struct ata *d, unsigned flags)
 static const struct smart_attribute {
     uint8_t id, flags, value, worst, raw[3], threshold;
 } smart_attributes[] = {
-    { 1, 0x03, 100, 100, { 0, 0, 0 }, 6 },    /* raw read error rate */
-    { 3, 0x03, 100, 100, { 16, 0, 0 }, 0 },   /* spin-up time */
-    { 4, 0x02, 100, 100, { 100, 0, 0 }, 20 }, /* start/stop count */
-    { 5, 0x03, 100, 100, { 0, 0, 0 }, 36 },   /* reallocated sectors */
-    { 9, 0x03, 100, 100, { 1, 0, 0 }, 0 },    /* power-on hours */
-    { 12, 0x03, 100, 100, { 0, 0, 0 }, 0 },   /* power cycles */
-    { 190, 0x03, 69, 69, { 31, 0, 31 }, 50 }, /* temperature */
+    {1, 0x03, 100, 100, {0, 0, 0}, 6},    /* raw read error rate */
+    {3, 0x03, 100, 100, {16, 0, 0}, 0},   /* spin-up time */
+    {4, 0x02, 100, 100, {100, 0, 0}, 20}, /* start/stop count */
+    {5, 0x03, 100, 100, {0, 0, 0}, 36},   /* reallocated sectors */
+    {9, 0x03, 100, 100, {1, 0, 0}, 0},    /* power-on hours */
+    {12, 0x03, 100, 100, {0, 0, 0}, 0},   /* power cycles */
+    {190, 0x03, 69, 69, {31, 0, 31}, 50}, /* temperature */
 };
 
 static void smart_checksum(uint8_t *buf)
@@ -687,53 +687,53 @@ static void cmd_packet(struct ata *d, unsigned flags)
 }
 
 static const struct ata_cmd commands[256] = {
-    [0x06] = { cmd_dsm, DISK | EXT },
-    [0x10] = { cmd_ok, DISK }, /* RECALIBRATE */
-    [0x20] = { cmd_rw, DISK | SIGN },
-    [0x21] = { cmd_rw, DISK },
-    [0x24] = { cmd_rw, DISK | EXT },
-    [0x25] = { cmd_rw, DISK | EXT | DMA },
-    [0x27] = { cmd_native_max, DISK | EXT },
-    [0x29] = { cmd_rw, DISK | EXT | MULTI },
-    [0x30] = { cmd_rw, DISK | WRITE },
-    [0x31] = { cmd_rw, DISK | WRITE },
-    [0x34] = { cmd_rw, DISK | WRITE | EXT },
-    [0x35] = { cmd_rw, DISK | WRITE | EXT | DMA },
-    [0x39] = { cmd_rw, DISK | WRITE | EXT | MULTI },
-    [0x3c] = { cmd_rw, DISK | WRITE }, /* WRITE VERIFY */
-    [0x40] = { cmd_verify, DISK },
-    [0x41] = { cmd_verify, DISK },
-    [0x42] = { cmd_verify, DISK | EXT },
-    [0x70] = { cmd_seek, DISK },
-    [0x91] = { cmd_init_params, DISK },
-    [0x94] = { cmd_standby, DISK | CD }, /* the 9x power commands are the ATA-1 names of Ex */
-    [0x95] = { cmd_idle, DISK | CD },
-    [0x96] = { cmd_standby, DISK | CD },
-    [0x97] = { cmd_idle, DISK | CD },
-    [0x98] = { cmd_check_power, DISK | CD },
-    [0x99] = { cmd_standby, DISK | CD },
-    [0xa0] = { cmd_packet, CD },
-    [0xa1] = { cmd_identify, CD },
-    [0xb0] = { cmd_smart, DISK },
-    [0xc4] = { cmd_rw, DISK | MULTI },
-    [0xc5] = { cmd_rw, DISK | WRITE | MULTI },
-    [0xc6] = { cmd_set_multiple, DISK },
-    [0xc8] = { cmd_rw, DISK | DMA },
-    [0xc9] = { cmd_rw, DISK | DMA },
-    [0xca] = { cmd_rw, DISK | WRITE | DMA },
-    [0xcb] = { cmd_rw, DISK | WRITE | DMA },
-    [0xe0] = { cmd_standby, DISK | CD },
-    [0xe1] = { cmd_idle, DISK | CD },
-    [0xe2] = { cmd_standby, DISK | CD },
-    [0xe3] = { cmd_idle, DISK | CD },
-    [0xe5] = { cmd_check_power, DISK | CD },
-    [0xe6] = { cmd_standby, DISK | CD },
-    [0xe7] = { cmd_flush, DISK | CD },
-    [0xea] = { cmd_flush, DISK | EXT },
-    [0xec] = { cmd_identify, DISK | SIGN },
-    [0xef] = { cmd_set_features, DISK | CD },
-    [0xf5] = { cmd_ok, DISK }, /* SECURITY FREEZE LOCK: firmware sends it unasked */
-    [0xf8] = { cmd_native_max, DISK },
+    [0x06] = {cmd_dsm, DISK | EXT},
+    [0x10] = {cmd_ok, DISK}, /* RECALIBRATE */
+    [0x20] = {cmd_rw, DISK | SIGN},
+    [0x21] = {cmd_rw, DISK},
+    [0x24] = {cmd_rw, DISK | EXT},
+    [0x25] = {cmd_rw, DISK | EXT | DMA},
+    [0x27] = {cmd_native_max, DISK | EXT},
+    [0x29] = {cmd_rw, DISK | EXT | MULTI},
+    [0x30] = {cmd_rw, DISK | WRITE},
+    [0x31] = {cmd_rw, DISK | WRITE},
+    [0x34] = {cmd_rw, DISK | WRITE | EXT},
+    [0x35] = {cmd_rw, DISK | WRITE | EXT | DMA},
+    [0x39] = {cmd_rw, DISK | WRITE | EXT | MULTI},
+    [0x3c] = {cmd_rw, DISK | WRITE}, /* WRITE VERIFY */
+    [0x40] = {cmd_verify, DISK},
+    [0x41] = {cmd_verify, DISK},
+    [0x42] = {cmd_verify, DISK | EXT},
+    [0x70] = {cmd_seek, DISK},
+    [0x91] = {cmd_init_params, DISK},
+    [0x94] = {cmd_standby, DISK | CD}, /* the 9x power commands are the ATA-1 names of Ex */
+    [0x95] = {cmd_idle, DISK | CD},
+    [0x96] = {cmd_standby, DISK | CD},
+    [0x97] = {cmd_idle, DISK | CD},
+    [0x98] = {cmd_check_power, DISK | CD},
+    [0x99] = {cmd_standby, DISK | CD},
+    [0xa0] = {cmd_packet, CD},
+    [0xa1] = {cmd_identify, CD},
+    [0xb0] = {cmd_smart, DISK},
+    [0xc4] = {cmd_rw, DISK | MULTI},
+    [0xc5] = {cmd_rw, DISK | WRITE | MULTI},
+    [0xc6] = {cmd_set_multiple, DISK},
+    [0xc8] = {cmd_rw, DISK | DMA},
+    [0xc9] = {cmd_rw, DISK | DMA},
+    [0xca] = {cmd_rw, DISK | WRITE | DMA},
+    [0xcb] = {cmd_rw, DISK | WRITE | DMA},
+    [0xe0] = {cmd_standby, DISK | CD},
+    [0xe1] = {cmd_idle, DISK | CD},
+    [0xe2] = {cmd_standby, DISK | CD},
+    [0xe3] = {cmd_idle, DISK | CD},
+    [0xe5] = {cmd_check_power, DISK | CD},
+    [0xe6] = {cmd_standby, DISK | CD},
+    [0xe7] = {cmd_flush, DISK | CD},
+    [0xea] = {cmd_flush, DISK | EXT},
+    [0xec] = {cmd_identify, DISK | SIGN},
+    [0xef] = {cmd_set_features, DISK | CD},
+    [0xf5] = {cmd_ok, DISK}, /* SECURITY FREEZE LOCK: firmware sends it unasked */
+    [0xf8] = {cmd_native_max, DISK},
 };
 
 enum { CMD_DEVICE_RESET = 0x08, CMD_DIAGNOSTIC = 0x90 };

@@ -438,7 +438,7 @@ static void cdb_read_toc(struct ata *d)
         put_address(b + 8, 0, msf);
         len = 12;
     } else if (format == 2) {
-        static const uint8_t points[] = { 0xa0, 0xa1, 0xa2, 0x01 };
+        static const uint8_t points[] = {0xa0, 0xa1, 0xa2, 0x01};
         for (unsigned i = 0; i < sizeof(points); i++, len += 11) {
             uint8_t *e = b + len;
             e[0] = 1; /* session */
@@ -530,9 +530,9 @@ static const struct mode_page {
     uint8_t data[22];
 } mode_pages[] = {
     /* Error recovery: 5 retries. Audio control. Capabilities: 4x DVD-ROM, tray, 512 KiB buffer. */
-    { 0x01, 8, { 0x01, 6, 0, 5 } },
-    { 0x0e, 16, { 0x0e, 14, [8] = 0x20, [10] = 0x20, [12] = 0x20, [14] = 0x20 } },
-    { 0x2a, 22, { 0x2a, 20, 0x3b, 0, 0x71, 0x60, 0x29, 0, 2, 0xc0, 0, 2, 2, 0, 2, 0xc0 } },
+    {0x01, 8, {0x01, 6, 0, 5}},
+    {0x0e, 16, {0x0e, 14, [8] = 0x20, [10] = 0x20, [12] = 0x20, [14] = 0x20}},
+    {0x2a, 22, {0x2a, 20, 0x3b, 0, 0x71, 0x60, 0x29, 0, 2, 0xc0, 0, 2, 2, 0, 2, 0xc0}},
 };
 
 static void cdb_mode_sense(struct ata *d)
@@ -589,14 +589,14 @@ static const struct feature {
     uint8_t data[8];
     uint16_t profile; /* current only with this one, 0: always */
 } features[] = {
-    { 0x0000, 0x03, 8, { 0, PROFILE_DVD_ROM, 0, 0, 0, PROFILE_CD_ROM, 0, 0 }, 0 }, /* profiles */
-    { 0x0001, 0x0b, 8, { 0, 0, 0, 2, 1 }, 0 },                  /* core: ATAPI, DBE */
-    { 0x0002, 0x07, 4, { 0x02 }, 0 },                           /* morphing: polled events */
-    { 0x0003, 0x0b, 4, { 0x29 }, 0 },                           /* removable: tray, eject, lock */
-    { 0x0010, 0x00, 8, { 0, 0, 8, 0, 0, 0x10, 0, 0 }, 0xffff }, /* random readable: 2048 bytes */
-    { 0x001d, 0x00, 0, { 0 }, PROFILE_CD_ROM },                 /* multi-read */
-    { 0x001e, 0x08, 4, { 0 }, PROFILE_CD_ROM },                 /* CD read */
-    { 0x001f, 0x00, 0, { 0 }, PROFILE_DVD_ROM },                /* DVD read */
+    {0x0000, 0x03, 8, {0, PROFILE_DVD_ROM, 0, 0, 0, PROFILE_CD_ROM, 0, 0}, 0}, /* profiles */
+    {0x0001, 0x0b, 8, {0, 0, 0, 2, 1}, 0},                  /* core: ATAPI, DBE */
+    {0x0002, 0x07, 4, {0x02}, 0},                           /* morphing: polled events */
+    {0x0003, 0x0b, 4, {0x29}, 0},                           /* removable: tray, eject, lock */
+    {0x0010, 0x00, 8, {0, 0, 8, 0, 0, 0x10, 0, 0}, 0xffff}, /* random readable: 2048 bytes */
+    {0x001d, 0x00, 0, {0}, PROFILE_CD_ROM},                 /* multi-read */
+    {0x001e, 0x08, 4, {0}, PROFILE_CD_ROM},                 /* CD read */
+    {0x001f, 0x00, 0, {0}, PROFILE_DVD_ROM},                /* DVD read */
 };
 
 static unsigned profile(const struct ata *d)
@@ -715,9 +715,7 @@ static void cdb_read_dvd_structure(struct ata *d)
     static const struct {
         uint8_t format, flags;
         uint16_t len;
-    } formats[] = {
-        { 0x00, 0x40, 2052 }, { 0x01, 0x40, 8 }, { 0x03, 0x40, 192 }, { 0x04, 0x40, 2052 }
-    };
+    } formats[] = {{0x00, 0x40, 2052}, {0x01, 0x40, 8}, {0x03, 0x40, 192}, {0x04, 0x40, 2052}};
     const uint8_t *cdb = d->r.cdb;
     uint8_t *b = d->h.buf;
     uint32_t len = 4, alloc = get16(cdb + 8), last;
@@ -778,28 +776,28 @@ static const struct {
     void (*fn)(struct ata *d);
     uint8_t flags;
 } cdbs[256] = {
-    [0x00] = { cdb_test_unit_ready, NEEDS_MEDIUM },
-    [0x03] = { cdb_request_sense, IN_ATTENTION },
-    [0x12] = { cdb_inquiry, IN_ATTENTION },
-    [0x1a] = { cdb_mode_sense, 0 },
-    [0x1b] = { cdb_start_stop, 0 },
-    [0x1e] = { cdb_prevent_allow, 0 },
-    [0x25] = { cdb_read_capacity, NEEDS_MEDIUM },
-    [0x28] = { cdb_read, NEEDS_MEDIUM },
-    [0x2b] = { cdb_seek, NEEDS_MEDIUM },
-    [0x42] = { cdb_read_subchannel, NEEDS_MEDIUM },
-    [0x43] = { cdb_read_toc, NEEDS_MEDIUM },
-    [0x46] = { cdb_get_configuration, IN_ATTENTION },
-    [0x4a] = { cdb_get_event_status, IN_ATTENTION },
-    [0x51] = { cdb_read_disc_information, NEEDS_MEDIUM },
-    [0x52] = { cdb_read_track_information, NEEDS_MEDIUM },
-    [0x5a] = { cdb_mode_sense, 0 },
-    [0xa8] = { cdb_read, NEEDS_MEDIUM },
-    [0xad] = { cdb_read_dvd_structure, 0 },
-    [0xb9] = { cdb_read_cd, NEEDS_MEDIUM },
-    [0xbb] = { cdb_set_speed, 0 },
-    [0xbd] = { cdb_mechanism_status, 0 },
-    [0xbe] = { cdb_read_cd, NEEDS_MEDIUM },
+    [0x00] = {cdb_test_unit_ready, NEEDS_MEDIUM},
+    [0x03] = {cdb_request_sense, IN_ATTENTION},
+    [0x12] = {cdb_inquiry, IN_ATTENTION},
+    [0x1a] = {cdb_mode_sense, 0},
+    [0x1b] = {cdb_start_stop, 0},
+    [0x1e] = {cdb_prevent_allow, 0},
+    [0x25] = {cdb_read_capacity, NEEDS_MEDIUM},
+    [0x28] = {cdb_read, NEEDS_MEDIUM},
+    [0x2b] = {cdb_seek, NEEDS_MEDIUM},
+    [0x42] = {cdb_read_subchannel, NEEDS_MEDIUM},
+    [0x43] = {cdb_read_toc, NEEDS_MEDIUM},
+    [0x46] = {cdb_get_configuration, IN_ATTENTION},
+    [0x4a] = {cdb_get_event_status, IN_ATTENTION},
+    [0x51] = {cdb_read_disc_information, NEEDS_MEDIUM},
+    [0x52] = {cdb_read_track_information, NEEDS_MEDIUM},
+    [0x5a] = {cdb_mode_sense, 0},
+    [0xa8] = {cdb_read, NEEDS_MEDIUM},
+    [0xad] = {cdb_read_dvd_structure, 0},
+    [0xb9] = {cdb_read_cd, NEEDS_MEDIUM},
+    [0xbb] = {cdb_set_speed, 0},
+    [0xbd] = {cdb_mechanism_status, 0},
+    [0xbe] = {cdb_read_cd, NEEDS_MEDIUM},
 };
 
 /* A whole command packet has arrived in buf. */

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The only list of the machine's devices. Ports and memory of each are registered by the device itself; where to look:
+ * The only list of the machine's devices. Ports and memory of each are registered by the device
+ * itself; where to look:
  *
  *     slot    device                       file
  *     00.0    82441FX host bridge          hw/i440fx.c     0xcf8-0xcfb (0xcf9 reset)
  *     01.0    82371SB ISA bridge           hw/piix3.c      PIRQ routing; 0x92
- *     01.1    PIIX3 IDE                    hw/piix_ide.c   bus master BAR; 0x1f0-0x1f7, 0x3f6, 0x170-0x177, 0x376 in hw/ide.c
+ *     01.1    PIIX3 IDE                    hw/piix_ide.c   bus master BAR
+ *                                          hw/ide.c        0x1f0-0x1f7, 0x3f6, 0x170-0x177, 0x376
  *     01.3    82371AB power management     hw/piix4_pm.c   0xb000-0xb03f, 0xb2-0xb3
  *     02.0    Xen platform (machine xenfv) hw/xen_platform.c  0x10-0x1f
- *     next    VGA                          hw/stdvga.c, hw/cirrus.c on hw/vga.c   0x3b4-0x3df, 0xa0000-0xbffff, 0x1ce-0x1cf
+ *     next    VGA                          hw/vga.c        0x3b4-0x3df, 0xa0000-0xbffff
+ *                                          hw/stdvga.c     0x1ce-0x1cf; or hw/cirrus.c
  *     next    network cards                hw/rtl8139.c, hw/e1000.c
  *     ISA     CMOS 14-127                  hw/cmos.c       0x70-0x71
  *             8042, keyboard, mouse        hw/i8042.c, hw/ps2.c   0x60, 0x64
@@ -17,9 +20,10 @@
  *             floppy controller, no drives hw/fdc.c        0x3f1-0x3f5, 0x3f7
  *             ACPI GPE0, hot-plug          hw/acpi_gpe.c   0xafe0, 0xae00, 0xaf00
  *
- * Slots are fixed by core/options.c in QEMU's order, so that an installed guest does not notice the change. Not here because Xen has
- * them: PIC, PIT, port 0x61, RTC bytes 0-13, HPET, APICs, PM timer. Not here because nobody needs them: 0x80 and 0xf0 (Xen drops
- * unclaimed writes without a trip to us).
+ * Slots are fixed by core/options.c in QEMU's order, so that an installed guest does not notice the
+ * change. Not here because Xen has them: PIC, PIT, port 0x61, RTC bytes 0-13, HPET, APICs, PM
+ * timer. Not here because nobody needs them: 0x80 and 0xf0 (Xen drops unclaimed writes without a
+ * trip to us).
  */
 #include "hw/board.h"
 
@@ -113,7 +117,8 @@ static int create_ide(struct board *b, const struct board_parts *parts, struct b
     return piix_ide_create(b, DEVFN_IDE, drives, &out->ide);
 }
 
-static int create_cmos(struct board *b, const struct options *o, const struct piix_ide *ide, struct cmos **cmos)
+static int create_cmos(struct board *b, const struct options *o, const struct piix_ide *ide,
+                       struct cmos **cmos)
 {
     uint64_t limit = o->max_ram_below_4g != 0 ? o->max_ram_below_4g : RAM_BELOW_4G_MAX;
     uint64_t ram = (uint64_t)o->mem_mib * MIB;
@@ -135,7 +140,8 @@ static int create_cmos(struct board *b, const struct options *o, const struct pi
 
 static int create_vga(struct board *b, const struct options *o, const struct board_parts *parts)
 {
-    struct vga_config cfg = {.devfn = o->vga.devfn, .rom = parts->vga_rom.data, .rom_len = parts->vga_rom.len};
+    struct vga_config cfg = {
+        .devfn = o->vga.devfn, .rom = parts->vga_rom.data, .rom_len = parts->vga_rom.len};
     uint32_t mib = o->vga.vgamem_mb;
 
     switch (o->vga.kind) {
@@ -199,19 +205,20 @@ int board_populate(struct board *b, const struct options *o, const struct board_
     const struct acpi_gpe_config gpe = {
         .vcpus_online = o->vcpus_online,
         /* The chipset and the screen stay (contract hypervisor.md 2.2, PCI hotplug). */
-        .removable_slots = ~(1u << 0 | 1u << 1 | (o->vga.kind != OPTION_VGA_NONE ? 1u << (o->vga.devfn >> 3) : 0)),
+        .removable_slots =
+            ~(1u << 0 | 1u << 1 | (o->vga.kind != OPTION_VGA_NONE ? 1u << (o->vga.devfn >> 3) : 0)),
     };
     struct xen_platform_config platform = {.devfn = o->xen_platform_devfn, .unplug = unplug};
     const char *what;
     int ret;
 
-#define CREATE(name, call)                                                                                             \
-    do {                                                                                                               \
-        what = (name);                                                                                                 \
-        ret = (call);                                                                                                  \
-        if (ret != 0) {                                                                                                \
-            goto fail;                                                                                                 \
-        }                                                                                                              \
+#define CREATE(name, call)                                                                         \
+    do {                                                                                           \
+        what = (name);                                                                             \
+        ret = (call);                                                                              \
+        if (ret != 0) {                                                                            \
+            goto fail;                                                                             \
+        }                                                                                          \
     } while (0)
 
     CREATE("host bridge", i440fx_create(b, (uint64_t)o->mem_mib * MIB));
@@ -241,8 +248,8 @@ int board_populate(struct board *b, const struct options *o, const struct board_
         handles->nic_devfn[handles->nic_count++] = o->nics[i].devfn;
     }
     if (o->pvdevice.present) {
-        CREATE("xen-pvdevice",
-               xen_pvdevice_create(b, o->pvdevice.devfn, o->pvdevice.device_id, o->pvdevice.revision));
+        CREATE("xen-pvdevice", xen_pvdevice_create(b, o->pvdevice.devfn, o->pvdevice.device_id,
+                                                   o->pvdevice.revision));
     }
 #undef CREATE
     return 0;

@@ -23,7 +23,8 @@ enum {
     ID_GD5446 = 0xb8,
     NO_REG = 0xff,
 };
-/* How long the video memory stays out of BAR0 after a mode that traps: a run of CPU-to-screen BLTs moves it once. */
+/* How long the video memory stays out of BAR0 after a mode that traps: a run of CPU-to-screen BLTs
+ * moves it once. */
 #define UNTRAP_DELAY_NS 50000000ull
 
 static struct cirrus *of_vga(struct vga *v)
@@ -39,11 +40,12 @@ static const uint8_t seq_ext_mask[0x20] = {
     [0x1b] = 0xff, [0x1c] = 0xff, [0x1d] = 0xff, [0x1e] = 0xff, [0x1f] = 0xff,
 };
 static const uint8_t gfx_ext_mask[0x40] = {
-    [0x00] = 0xff, [0x01] = 0xff, [0x05] = 0x7f, [0x09] = 0xff, [0x0a] = 0xff, [0x0b] = 0xff, [0x10] = 0xff,
-    [0x11] = 0xff, [0x12] = 0xff, [0x13] = 0xff, [0x14] = 0xff, [0x15] = 0xff, [0x20] = 0xff, [0x21] = 0x1f,
-    [0x22] = 0xff, [0x23] = 0x1f, [0x24] = 0xff, [0x25] = 0x1f, [0x26] = 0xff, [0x27] = 0x1f, [0x28] = 0xff,
-    [0x29] = 0xff, [0x2a] = 0x3f, [0x2c] = 0xff, [0x2d] = 0xff, [0x2e] = 0x3f, [0x2f] = 0xff, [0x30] = 0xff,
-    [0x31] = 0xff, [0x32] = 0xff, [0x33] = 0xff, [0x34] = 0xff, [0x35] = 0xff, [0x38] = 0xff, [0x39] = 0xff,
+    [0x00] = 0xff, [0x01] = 0xff, [0x05] = 0x7f, [0x09] = 0xff, [0x0a] = 0xff, [0x0b] = 0xff,
+    [0x10] = 0xff, [0x11] = 0xff, [0x12] = 0xff, [0x13] = 0xff, [0x14] = 0xff, [0x15] = 0xff,
+    [0x20] = 0xff, [0x21] = 0x1f, [0x22] = 0xff, [0x23] = 0x1f, [0x24] = 0xff, [0x25] = 0x1f,
+    [0x26] = 0xff, [0x27] = 0x1f, [0x28] = 0xff, [0x29] = 0xff, [0x2a] = 0x3f, [0x2c] = 0xff,
+    [0x2d] = 0xff, [0x2e] = 0x3f, [0x2f] = 0xff, [0x30] = 0xff, [0x31] = 0xff, [0x32] = 0xff,
+    [0x33] = 0xff, [0x34] = 0xff, [0x35] = 0xff, [0x38] = 0xff, [0x39] = 0xff,
 };
 
 /* ---- registers ---- */
@@ -53,7 +55,8 @@ void cirrus_update_access(struct cirrus *c)
     const uint8_t *g = c->v.r.gfx;
     unsigned mode = g[GFX_MODE] & 7;
     bool trap = c->r.blt_need != 0 || (g[CIRRUS_GRB_EXT] & CIRRUS_GRB_BY8) ||
-                (c->v.r.seq[CIRRUS_SR17_CONFIG] & (SR17_MMIO | SR17_MMIO_LINEAR)) == (SR17_MMIO | SR17_MMIO_LINEAR) ||
+                (c->v.r.seq[CIRRUS_SR17_CONFIG] & (SR17_MMIO | SR17_MMIO_LINEAR)) ==
+                    (SR17_MMIO | SR17_MMIO_LINEAR) ||
                 ((g[CIRRUS_GRB_EXT] & CIRRUS_GRB_EXT_WRITE) &&
                  ((g[CIRRUS_GRB_EXT] & CIRRUS_GRB_16BIT) || mode == 4 || mode == 5));
 
@@ -83,8 +86,8 @@ static void seq_write(struct cirrus *c, uint8_t val)
     }
     switch (i) {
     case CIRRUS_SR6_KEY:
-        /* DEVIATION: the key only changes what SR6 reads as; registers stay open without it, as on the peer, whose
-         * drivers forget it. */
+        /* DEVIATION: the key only changes what SR6 reads as; registers stay open without it, as on
+         * the peer, whose drivers forget it. */
         r->seq[i] = (val & 0x17) == SR6_UNLOCKED ? SR6_UNLOCKED : SR6_LOCKED;
         return;
     case CIRRUS_SR10_CURSOR_X: /* the low three bits come in the index */
@@ -303,9 +306,11 @@ static void blt_mmio_write(struct cirrus *c, uint32_t off, uint8_t val)
 static uint32_t memory_address(const struct cirrus *c, uint32_t addr)
 {
     uint8_t ext = c->v.r.gfx[CIRRUS_GRB_EXT];
-    unsigned shift = (ext & (CIRRUS_GRB_16BIT | CIRRUS_GRB_EXT_WRITE)) == (CIRRUS_GRB_16BIT | CIRRUS_GRB_EXT_WRITE) ? 4
-                     : ext & CIRRUS_GRB_BY8                                                                         ? 3
-                                                                                                                    : 0;
+    unsigned shift = (ext & (CIRRUS_GRB_16BIT | CIRRUS_GRB_EXT_WRITE)) ==
+                             (CIRRUS_GRB_16BIT | CIRRUS_GRB_EXT_WRITE)
+                         ? 4
+                     : ext & CIRRUS_GRB_BY8 ? 3
+                                            : 0;
 
     return (uint32_t)((uint64_t)addr << shift) & (c->v.h.size - 1);
 }
@@ -319,7 +324,8 @@ static bool memory_plain(const struct cirrus *c)
            !((ext & CIRRUS_GRB_EXT_WRITE) && ((ext & CIRRUS_GRB_16BIT) || mode == 4 || mode == 5));
 }
 
-/* Extended write modes 4 and 5, TRM 5.5: one CPU byte colours eight pixels; mode 4 leaves those with a 0 bit alone. */
+/* Extended write modes 4 and 5, TRM 5.5: one CPU byte colours eight pixels; mode 4 leaves those
+ * with a 0 bit alone. */
 static void write_expanded(struct cirrus *c, uint32_t addr, uint8_t bits)
 {
     const uint8_t *g = c->v.r.gfx;
@@ -334,7 +340,8 @@ static void write_expanded(struct cirrus *c, uint32_t addr, uint8_t bits)
         if (set || opaque) {
             c->v.h.mem[at] = g[set ? GFX_ENABLE_SR : GFX_SET_RESET];
             if (wide) {
-                c->v.h.mem[(at + 1) & (c->v.h.size - 1)] = g[set ? CIRRUS_GR11_FG1 : CIRRUS_GR10_BG1];
+                c->v.h.mem[(at + 1) & (c->v.h.size - 1)] =
+                    g[set ? CIRRUS_GR11_FG1 : CIRRUS_GR10_BG1];
             }
             vga_touch(&c->v, at, 1);
         }
@@ -372,20 +379,24 @@ static void memory_read(struct cirrus *c, uint32_t addr, uint8_t *buf, uint32_t 
     }
 }
 
-/* One piece of the window that one bank (or the BLT registers, or nothing) serves, from off; at most len bytes. */
+/* One piece of the window that one bank (or the BLT registers, or nothing) serves, from off; at
+ * most len bytes. */
 enum piece { PIECE_MEMORY, PIECE_MMIO, PIECE_NONE };
 static enum piece window_piece(const struct cirrus *c, uint32_t off, uint32_t *len, uint32_t *addr)
 {
     const uint8_t *g = c->v.r.gfx;
     bool mmio = (c->v.r.seq[CIRRUS_SR17_CONFIG] & (SR17_MMIO | SR17_MMIO_LINEAR)) == SR17_MMIO;
-    uint32_t end = off < WINDOW_BANKED ? (off | 0x7fff) + 1 : off < WINDOW_MMIO ? WINDOW_MMIO : VGA_WINDOW_SIZE;
+    uint32_t end = off < WINDOW_BANKED ? (off | 0x7fff) + 1
+                   : off < WINDOW_MMIO ? WINDOW_MMIO
+                                       : VGA_WINDOW_SIZE;
     enum piece kind = PIECE_NONE;
 
     if (off < WINDOW_BANKED) {
         bool dual = (g[CIRRUS_GRB_EXT] & CIRRUS_GRB_DUAL) != 0;
         uint32_t bank = g[dual && off >= 0x8000 ? CIRRUS_GRA_OFFSET1 : CIRRUS_GR9_OFFSET0];
 
-        uint32_t base = (bank << (g[CIRRUS_GRB_EXT] & CIRRUS_GRB_16K ? 14 : 12)) + (dual ? 0 : off & 0x8000);
+        uint32_t base =
+            (bank << (g[CIRRUS_GRB_EXT] & CIRRUS_GRB_16K ? 14 : 12)) + (dual ? 0 : off & 0x8000);
 
         /* A bank that starts beyond the memory shows its beginning. */
         *addr = (base < c->v.h.size ? base : 0) + (off & 0x7fff);
@@ -453,10 +464,12 @@ static void cirrus_window_write(struct vga *v, uint32_t off, const uint8_t *buf,
 
 /* ---- BAR0: what is not (or not now) plain memory ---- */
 
-/* True if the linear address is one of the BLT registers that SR17 puts at the end of the video memory. */
+/* True if the linear address is one of the BLT registers that SR17 puts at the end of the video
+ * memory. */
 static bool linear_mmio(const struct cirrus *c, uint64_t off)
 {
-    return (c->v.r.seq[CIRRUS_SR17_CONFIG] & (SR17_MMIO | SR17_MMIO_LINEAR)) == (SR17_MMIO | SR17_MMIO_LINEAR) &&
+    return (c->v.r.seq[CIRRUS_SR17_CONFIG] & (SR17_MMIO | SR17_MMIO_LINEAR)) ==
+               (SR17_MMIO | SR17_MMIO_LINEAR) &&
            (off & (c->v.h.size - 1)) >= c->v.h.size - MMIO_BLT_BYTES;
 }
 
@@ -470,8 +483,9 @@ static unsigned bar0_read_rep(void *dev, uint64_t offset, unsigned size, void *b
         memset(buf, 0xff, len);
     } else if (linear_mmio(c, offset) || linear_mmio(c, offset + len - 1)) {
         for (uint32_t i = 0; i < len; i++) {
-            p[i] = linear_mmio(c, offset + i) ? blt_mmio_read(c, (uint32_t)(offset + i) & (MMIO_BLT_BYTES - 1))
-                                              : c->v.h.mem[memory_address(c, (uint32_t)(offset + i))];
+            p[i] = linear_mmio(c, offset + i)
+                       ? blt_mmio_read(c, (uint32_t)(offset + i) & (MMIO_BLT_BYTES - 1))
+                       : c->v.h.mem[memory_address(c, (uint32_t)(offset + i))];
         }
     } else {
         memory_read(c, (uint32_t)offset & (c->v.h.size - 1), buf, len);
@@ -479,7 +493,8 @@ static unsigned bar0_read_rep(void *dev, uint64_t offset, unsigned size, void *b
     return count;
 }
 
-static unsigned bar0_write_rep(void *dev, uint64_t offset, unsigned size, const void *buf, unsigned count)
+static unsigned bar0_write_rep(void *dev, uint64_t offset, unsigned size, const void *buf,
+                               unsigned count)
 {
     struct cirrus *c = dev;
     uint32_t len = size * count;
@@ -514,8 +529,11 @@ static void bar0_write(void *dev, uint64_t offset, unsigned size, uint64_t value
     bar0_write_rep(dev, offset, size, &value, 1);
 }
 
-static const struct io_ops bar0_ops = {
-    .read = bar0_read, .write = bar0_write, .read_rep = bar0_read_rep, .write_rep = bar0_write_rep, .max_size = 8};
+static const struct io_ops bar0_ops = {.read = bar0_read,
+                                       .write = bar0_write,
+                                       .read_rep = bar0_read_rep,
+                                       .write_rep = bar0_write_rep,
+                                       .max_size = 8};
 
 /* ---- BAR1: VGA ports from 0x3c0 at 0, BLT registers at 0x100 ---- */
 
@@ -564,9 +582,9 @@ static void cirrus_mode(struct vga *v, struct vga_mode *m)
     if (!(v->r.seq[CIRRUS_SR7_MODE] & CIRRUS_SR7_PACKED)) {
         return;
     }
-    /* DEVIATION: in packed modes neither the screen-off bit of SR1 nor a CRTC in reset (CR17 bit 7 clear) blanks,
-     * because SeaBIOS's mode tables leave the one so (2101) and Linux's driver the other (CR17 = 3), and the peer does
-     * not look. */
+    /* DEVIATION: in packed modes neither the screen-off bit of SR1 nor a CRTC in reset (CR17 bit 7
+     * clear) blanks, because SeaBIOS's mode tables leave the one so (2101) and Linux's driver the
+     * other (CR17 = 3), and the peer does not look. */
     if (v->r.attr_index & 0x20) {
         m->format = format[v->r.seq[CIRRUS_SR7_MODE] >> 1 & 7];
         if (m->format == VGA_RGB565 && (c->r.hidden_dac & 0x0f) != 1) {
@@ -575,8 +593,9 @@ static void cirrus_mode(struct vga *v, struct vga_mode *m)
     }
     m->width = (cr[CRTC_HDISP] + 1u) * 8;
     m->height *= cr[CR1A_CONTROL] & 1 ? 2 : 1; /* interlaced: the counts are of one field */
-    m->start = ((uint32_t)cr[CRTC_START_HI] << 8 | cr[CRTC_START_LO] | (cr[CR1B_EXT_DISPLAY] & 0x01u) << 16 |
-                (cr[CR1B_EXT_DISPLAY] & 0x0cu) << 15 | (cr[CR1D_OVERLAY] & 0x80u) << 12) *
+    m->start = ((uint32_t)cr[CRTC_START_HI] << 8 | cr[CRTC_START_LO] |
+                (cr[CR1B_EXT_DISPLAY] & 0x01u) << 16 | (cr[CR1B_EXT_DISPLAY] & 0x0cu) << 15 |
+                (cr[CR1D_OVERLAY] & 0x80u) << 12) *
                4;
     m->pitch = (cr[CRTC_OFFSET] | (cr[CR1B_EXT_DISPLAY] & 0x10u) << 4) * 8;
     m->wrap = v->h.size - 1;
@@ -593,7 +612,8 @@ static bool cursor_overlaps(struct vga *v, uint32_t y)
     const struct cirrus *c = of_vga(v);
     uint8_t attr = v->r.seq[CIRRUS_SR12_CURSOR_ATTR];
 
-    return (attr & CIRRUS_SR12_ON) && y >= c->r.cursor_y && y < c->r.cursor_y + (attr & CIRRUS_SR12_64 ? 64u : 32u);
+    return (attr & CIRRUS_SR12_ON) && y >= c->r.cursor_y &&
+           y < c->r.cursor_y + (attr & CIRRUS_SR12_64 ? 64u : 32u);
 }
 
 static uint32_t cursor_color(const struct cirrus *c, unsigned entry)
@@ -608,8 +628,8 @@ static uint32_t cursor_color(const struct cirrus *c, unsigned entry)
     return rgb;
 }
 
-/* Hardware cursor, TRM 5.2 (SR12, SR13): two planes at the end of the memory; 00 clear, 01 invert, 10 and 11 DAC
- * entries 0 and 15. */
+/* Hardware cursor, TRM 5.2 (SR12, SR13): two planes at the end of the memory; 00 clear, 01 invert,
+ * 10 and 11 DAC entries 0 and 15. */
 static void cursor_overlay(struct vga *v, uint32_t y, uint32_t *pixels)
 {
     const struct cirrus *c = of_vga(v);
@@ -624,7 +644,8 @@ static void cursor_overlay(struct vga *v, uint32_t y, uint32_t *pixels)
 
     for (uint32_t x = 0; x < size && c->r.cursor_x + x < width; x++) {
         unsigned bit = 7 - (x & 7);
-        unsigned code = ((unsigned)plane1[x >> 3] >> bit & 1) << 1 | ((unsigned)plane0[x >> 3] >> bit & 1);
+        unsigned code =
+            ((unsigned)plane1[x >> 3] >> bit & 1) << 1 | ((unsigned)plane0[x >> 3] >> bit & 1);
         uint32_t *px = &pixels[c->r.cursor_x + x];
 
         if (code == 1) {
@@ -696,7 +717,8 @@ static int cirrus_state(void *dev, struct save_stream *s)
     if (!s->loading) {
         return ret != 0 ? ret : s->error;
     }
-    if (ret != 0 || s->error != 0 || r.hidden_dac_reads > 4 || r.cursor_x > 0x7ff || r.cursor_y > 0x7ff) {
+    if (ret != 0 || s->error != 0 || r.hidden_dac_reads > 4 || r.cursor_x > 0x7ff ||
+        r.cursor_y > 0x7ff) {
         return -EINVAL;
     }
     r.blt.dst_step = (int32_t)dst_step;
@@ -704,8 +726,9 @@ static int cirrus_state(void *dev, struct save_stream *s)
     if (r.blt_need != 0) {
         left = r.blt;
         left.height -= left.row;
-        if (r.blt.row >= r.blt.height || !(r.blt.mode & CIRRUS_BLT_FROM_CPU) || !cirrus_blit_fits(&left, c->v.h.size) ||
-            r.blt_need != cirrus_blit_cpu_bytes(&r.blt) || r.blt_have >= r.blt_need) {
+        if (r.blt.row >= r.blt.height || !(r.blt.mode & CIRRUS_BLT_FROM_CPU) ||
+            !cirrus_blit_fits(&left, c->v.h.size) || r.blt_need != cirrus_blit_cpu_bytes(&r.blt) ||
+            r.blt_have >= r.blt_need) {
             return -EINVAL;
         }
     }
@@ -724,7 +747,11 @@ static void cirrus_destroy(void *dev)
 }
 
 static const struct pci_device_ops cirrus_ops = {
-    .base = {.name = "cirrus", .version = 1, .reset = cirrus_reset, .state = cirrus_state, .destroy = cirrus_destroy},
+    .base = {.name = "cirrus",
+             .version = 1,
+             .reset = cirrus_reset,
+             .state = cirrus_state,
+             .destroy = cirrus_destroy},
 };
 
 int cirrus_create(struct board *b, const struct vga_config *cfg, struct display *d)

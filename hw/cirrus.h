@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * Cirrus Logic CL-GD5446 (PCI 1013:00b8): registers beyond VGA and the BitBLT engine (hw/cirrus_blit.c). CL-GD5446
- * Technical Reference Manual, chapters 5 (extension registers) and 9 (BitBLT). cirrus_create() is declared in hw/vga.h.
+ * Cirrus Logic CL-GD5446 (PCI 1013:00b8): registers beyond VGA and the BitBLT engine
+ * (hw/cirrus_blit.c). CL-GD5446 Technical Reference Manual, chapters 5 (extension registers) and 9
+ * (BitBLT). cirrus_create() is declared in hw/vga.h.
  */
 #include "hw/vga.h"
 
@@ -25,7 +26,12 @@ enum cirrus_seq {
     CIRRUS_SR15_MEM_SIZE = 0x15,
     CIRRUS_SR17_CONFIG = 0x17,
 };
-enum { CIRRUS_SR7_PACKED = 0x01, CIRRUS_SR12_ON = 0x01, CIRRUS_SR12_DAC = 0x02, CIRRUS_SR12_64 = 0x04 };
+enum {
+    CIRRUS_SR7_PACKED = 0x01,
+    CIRRUS_SR12_ON = 0x01,
+    CIRRUS_SR12_DAC = 0x02,
+    CIRRUS_SR12_64 = 0x04
+};
 
 enum cirrus_gfx {
     CIRRUS_GR9_OFFSET0 = 0x09,
@@ -83,8 +89,9 @@ enum {
 
 /* One BLT: the parameters as the registers were when it started, and how far it is. */
 struct cirrus_blit {
-    uint32_t dst, src; /* byte addresses of the next row: its first byte in the direction of the BLT */
-    int32_t dst_step;  /* to the next row */
+    uint32_t dst,
+        src; /* byte addresses of the next row: its first byte in the direction of the BLT */
+    int32_t dst_step; /* to the next row */
     int32_t src_step;
     uint32_t width;  /* bytes, 1..CIRRUS_BLT_ROW_MAX */
     uint32_t height; /* rows, 1..CIRRUS_BLT_ROWS_MAX */
@@ -100,7 +107,8 @@ struct cirrus_regs {
     uint8_t hidden_pal[48];   /* DAC entries of the cursor colours: 0 and 15 are used */
     uint16_t cursor_x, cursor_y;
     struct cirrus_blit blt; /* valid while blt_need != 0 */
-    uint32_t blt_need;      /* bytes the CPU has to send for the next row (or pattern); 0: no BLT waits for the CPU */
+    uint32_t
+        blt_need; /* bytes the CPU has to send for the next row (or pattern); 0: no BLT waits for the CPU */
     uint32_t blt_have;
     uint8_t blt_data[CIRRUS_BLT_ROW_MAX];
 };
@@ -123,14 +131,17 @@ static inline uint32_t cirrus_blit_depth(const struct cirrus_blit *b)
     return (b->mode >> CIRRUS_BLT_DEPTH_SHIFT & 3u) + 1;
 }
 
-/* The one rectangle check: every byte that the BLT reads or writes in video memory of `size` bytes is inside it. */
+/* The one rectangle check: every byte that the BLT reads or writes in video memory of `size` bytes
+ * is inside it. */
 bool cirrus_blit_fits(const struct cirrus_blit *b, uint32_t size);
 /* Bytes that the CPU sends per row (or once, for a pattern). 1..CIRRUS_BLT_ROW_MAX. */
 uint32_t cirrus_blit_cpu_bytes(const struct cirrus_blit *b);
-/* Does up to `rows` rows of a BLT that fits. cpu: the CPU's bytes, or NULL if the source is video memory. */
+/* Does up to `rows` rows of a BLT that fits. cpu: the CPU's bytes, or NULL if the source is video
+ * memory. */
 void cirrus_blit_rows(struct vga *v, struct cirrus_blit *b, uint32_t rows, const uint8_t *cpu);
 
-/* GR31 was told to start: takes the parameters from the registers; does the BLT or waits for the CPU's bytes. */
+/* GR31 was told to start: takes the parameters from the registers; does the BLT or waits for the
+ * CPU's bytes. */
 void cirrus_blit_start(struct cirrus *c);
 void cirrus_blit_stop(struct cirrus *c);
 /* Bytes from the CPU for a waiting BLT. */

@@ -1,21 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * CL-GD5446 BitBLT engine, TRM chapter 9. A BLT runs to its end when it is started (at most 8192 bytes x 2048 rows, 16
- * MiB of plain loops), so the guest never sees it busy unless it has to send the source itself.
+ * CL-GD5446 BitBLT engine, TRM chapter 9. A BLT runs to its end when it is started (at most 8192
+ * bytes x 2048 rows, 16 MiB of plain loops), so the guest never sees it busy unless it has to send
+ * the source itself.
  */
 #include <string.h>
 
 #include "core/log.h"
 #include "hw/cirrus.h"
 
-/* Raster operations as minterms: bit 0 s&d, 1 s&~d, 2 ~s&d, 3 ~s&~d. Codes from the TRM's table for GR32; any other
- * code leaves the destination alone. */
+/* Raster operations as minterms: bit 0 s&d, 1 s&~d, 2 ~s&d, 3 ~s&~d. Codes from the TRM's table for
+ * GR32; any other code leaves the destination alone. */
 enum { ROP_KEEP = 0x5, ROP_COPY = 0x3, ROP_KNOWN = 0x80 };
 static const uint8_t rops[256] = {
-    [0x00] = ROP_KNOWN | 0x0, [0x90] = ROP_KNOWN | 0x8, [0x50] = ROP_KNOWN | 0x4, [0xd0] = ROP_KNOWN | 0xc,
-    [0x09] = ROP_KNOWN | 0x2, [0x0b] = ROP_KNOWN | 0xa, [0x59] = ROP_KNOWN | 0x6, [0xda] = ROP_KNOWN | 0xe,
-    [0x05] = ROP_KNOWN | 0x1, [0x95] = ROP_KNOWN | 0x9, [0x06] = ROP_KNOWN | 0x5, [0xd6] = ROP_KNOWN | 0xd,
-    [0x0d] = ROP_KNOWN | 0x3, [0xad] = ROP_KNOWN | 0xb, [0x6d] = ROP_KNOWN | 0x7, [0x0e] = ROP_KNOWN | 0xf,
+    [0x00] = ROP_KNOWN | 0x0, [0x90] = ROP_KNOWN | 0x8, [0x50] = ROP_KNOWN | 0x4,
+    [0xd0] = ROP_KNOWN | 0xc, [0x09] = ROP_KNOWN | 0x2, [0x0b] = ROP_KNOWN | 0xa,
+    [0x59] = ROP_KNOWN | 0x6, [0xda] = ROP_KNOWN | 0xe, [0x05] = ROP_KNOWN | 0x1,
+    [0x95] = ROP_KNOWN | 0x9, [0x06] = ROP_KNOWN | 0x5, [0xd6] = ROP_KNOWN | 0xd,
+    [0x0d] = ROP_KNOWN | 0x3, [0xad] = ROP_KNOWN | 0xb, [0x6d] = ROP_KNOWN | 0x7,
+    [0x0e] = ROP_KNOWN | 0xf,
 };
 
 struct rop {
@@ -27,8 +30,8 @@ static struct rop rop_of(uint8_t code)
 {
     uint8_t m = rops[code] & ROP_KNOWN ? rops[code] & 0x0f : ROP_KEEP;
 
-    return (struct rop){0 - (uint64_t)(m & 1), 0 - (uint64_t)(m >> 1 & 1), 0 - (uint64_t)(m >> 2 & 1),
-                        0 - (uint64_t)(m >> 3 & 1), m};
+    return (struct rop){0 - (uint64_t)(m & 1), 0 - (uint64_t)(m >> 1 & 1),
+                        0 - (uint64_t)(m >> 2 & 1), 0 - (uint64_t)(m >> 3 & 1), m};
 }
 
 static inline uint64_t rop_apply(const struct rop *r, uint64_t s, uint64_t d)
@@ -44,7 +47,8 @@ static inline uint64_t load64(const uint8_t *p)
     return w;
 }
 
-/* dst[0..n) = rop(src, dst) from low to high addresses. Overlaps give what a byte at a time gives. */
+/* dst[0..n) = rop(src, dst) from low to high addresses. Overlaps give what a byte at a time gives.
+ * */
 static void row_forward(const struct rop *r, uint8_t *dst, const uint8_t *src, uint32_t n)
 {
     size_t ahead = (size_t)(dst - src); /* "huge" when dst is below src */
@@ -87,9 +91,10 @@ static void row_backward(const struct rop *r, uint8_t *dst, const uint8_t *src, 
     }
 }
 
-/* As row_forward() or row_backward(), but a result equal to the key colour is not stored. 1 or 2 bytes a pixel. */
-static void row_keyed(const struct rop *r, uint8_t *dst, const uint8_t *src, uint32_t n, uint32_t depth, uint16_t key,
-                      bool backwards)
+/* As row_forward() or row_backward(), but a result equal to the key colour is not stored. 1 or 2
+ * bytes a pixel. */
+static void row_keyed(const struct rop *r, uint8_t *dst, const uint8_t *src, uint32_t n,
+                      uint32_t depth, uint16_t key, bool backwards)
 {
     uint32_t pixels = n / depth;
     uint32_t mask = depth == 1 ? 0xff : 0xffff;
@@ -134,13 +139,16 @@ static inline void put_pixel(uint8_t *p, uint32_t color, uint32_t depth)
     }
 }
 
-/* bits: one per pixel, most significant first; from pixel x0. With repeat the first byte is used again and again. */
-static void expand_row(const struct cirrus_blit *b, struct made_row *row, const uint8_t *bits, bool repeat, uint32_t x0)
+/* bits: one per pixel, most significant first; from pixel x0. With repeat the first byte is used
+ * again and again. */
+static void expand_row(const struct cirrus_blit *b, struct made_row *row, const uint8_t *bits,
+                       bool repeat, uint32_t x0)
 {
     uint32_t depth = cirrus_blit_depth(b);
     uint32_t pixels = (b->width + depth - 1) / depth;
     bool transparent = (b->mode & CIRRUS_BLT_TRANSPARENT) != 0;
-    uint8_t invert = transparent && (b->ext & CIRRUS_EXT_INVERT) ? 0xff : 0; /* draws where the bits are 0 */
+    uint8_t invert =
+        transparent && (b->ext & CIRRUS_EXT_INVERT) ? 0xff : 0; /* draws where the bits are 0 */
     uint32_t fg = invert ? b->bg : b->fg;
 
     for (uint32_t x = x0; x < pixels; x++) {
@@ -153,7 +161,8 @@ static void expand_row(const struct cirrus_blit *b, struct made_row *row, const 
     }
 }
 
-static void row_masked(const struct rop *r, uint8_t *dst, const struct made_row *row, uint32_t x0, uint32_t n)
+static void row_masked(const struct rop *r, uint8_t *dst, const struct made_row *row, uint32_t x0,
+                       uint32_t n)
 {
     uint32_t i = x0;
 
@@ -181,8 +190,9 @@ static uint32_t pattern_pitch(const struct cirrus_blit *b)
 
 static bool is_solid(const struct cirrus_blit *b)
 {
-    return (b->ext & CIRRUS_EXT_SOLID) && (b->mode & (CIRRUS_BLT_PATTERN | CIRRUS_BLT_EXPAND | CIRRUS_BLT_TRANSPARENT |
-                                                      CIRRUS_BLT_TO_CPU)) == (CIRRUS_BLT_PATTERN | CIRRUS_BLT_EXPAND);
+    return (b->ext & CIRRUS_EXT_SOLID) &&
+           (b->mode & (CIRRUS_BLT_PATTERN | CIRRUS_BLT_EXPAND | CIRRUS_BLT_TRANSPARENT |
+                       CIRRUS_BLT_TO_CPU)) == (CIRRUS_BLT_PATTERN | CIRRUS_BLT_EXPAND);
 }
 
 /* Left pixels that are not drawn (GR2F); 24-bit modes count in bytes. */
@@ -212,7 +222,8 @@ uint32_t cirrus_blit_cpu_bytes(const struct cirrus_blit *b)
 }
 
 /* Rows of `width` bytes at addr, addr + step, ...: lowest and highest byte inside [0, size)? */
-static bool rows_fit(uint32_t addr, int32_t step, uint32_t width, uint32_t height, bool backwards, uint32_t size)
+static bool rows_fit(uint32_t addr, int32_t step, uint32_t width, uint32_t height, bool backwards,
+                     uint32_t size)
 {
     int64_t first = addr;
     int64_t last = first + (int64_t)step * ((int64_t)height - 1);
@@ -232,7 +243,8 @@ bool cirrus_blit_fits(const struct cirrus_blit *b, uint32_t size)
     bool made = (b->mode & (CIRRUS_BLT_PATTERN | CIRRUS_BLT_EXPAND)) != 0;
     bool backwards = (b->mode & CIRRUS_BLT_BACKWARDS) && !made;
 
-    if (b->width == 0 || b->width > CIRRUS_BLT_ROW_MAX || b->height == 0 || b->height > CIRRUS_BLT_ROWS_MAX ||
+    if (b->width == 0 || b->width > CIRRUS_BLT_ROW_MAX || b->height == 0 ||
+        b->height > CIRRUS_BLT_ROWS_MAX ||
         !rows_fit(b->dst, b->dst_step, b->width, b->height, backwards, size)) {
         return false;
     }
@@ -249,15 +261,16 @@ bool cirrus_blit_fits(const struct cirrus_blit *b, uint32_t size)
 }
 
 /* One row of a BLT whose source pixels have to be made first. */
-static void made_blit_row(struct vga *v, struct cirrus_blit *b, const struct rop *r, const uint8_t *cpu,
-                          struct made_row *row)
+static void made_blit_row(struct vga *v, struct cirrus_blit *b, const struct rop *r,
+                          const uint8_t *cpu, struct made_row *row)
 {
     uint32_t depth = cirrus_blit_depth(b);
     uint32_t x0 = skip_pixels(b);
     uint32_t skip = x0 * depth;
     uint8_t *dst = v->h.mem + b->dst;
     uint32_t pattern_row = (b->row + (b->src & 7)) & 7;
-    const uint8_t *pattern = (cpu != NULL ? cpu : v->h.mem + (b->src & ~7u)) + pattern_row * pattern_pitch(b);
+    const uint8_t *pattern =
+        (cpu != NULL ? cpu : v->h.mem + (b->src & ~7u)) + pattern_row * pattern_pitch(b);
 
     if (skip >= b->width) {
         return;
@@ -314,7 +327,9 @@ void cirrus_blit_rows(struct vga *v, struct cirrus_blit *b, uint32_t rows, const
         }
         vga_touch(v, b->dst - low, b->width);
         b->dst += (uint32_t)b->dst_step;
-        b->src += made && !(b->mode & CIRRUS_BLT_PATTERN) ? mono_bytes(b) : made ? 0 : (uint32_t)b->src_step;
+        b->src += made && !(b->mode & CIRRUS_BLT_PATTERN) ? mono_bytes(b)
+                  : made                                  ? 0
+                                                          : (uint32_t)b->src_step;
     }
 }
 
@@ -332,7 +347,8 @@ static uint32_t gr(const struct cirrus *c, unsigned reg, unsigned bytes)
 
 void cirrus_blit_stop(struct cirrus *c)
 {
-    c->v.r.gfx[CIRRUS_GR31_STATUS] &= (uint8_t) ~(CIRRUS_BLT_START | CIRRUS_BLT_BUSY | CIRRUS_BLT_BUFFERED);
+    c->v.r.gfx[CIRRUS_GR31_STATUS] &=
+        (uint8_t) ~(CIRRUS_BLT_START | CIRRUS_BLT_BUSY | CIRRUS_BLT_BUFFERED);
     c->r.blt_need = 0;
     c->r.blt_have = 0;
     cirrus_update_access(c);
@@ -348,10 +364,10 @@ void cirrus_blit_start(struct cirrus *c)
         .src_step = (int32_t)(gr(c, CIRRUS_GR26_SRC_PITCH, 2) & 0x1fff),
         .width = (gr(c, CIRRUS_GR20_WIDTH, 2) & 0x1fff) + 1,
         .height = (gr(c, CIRRUS_GR22_HEIGHT, 2) & 0x7ff) + 1,
-        .fg = g[GFX_ENABLE_SR] | (uint32_t)g[CIRRUS_GR11_FG1] << 8 | (uint32_t)g[CIRRUS_GR13_FG2] << 16 |
-              (uint32_t)g[CIRRUS_GR15_FG3] << 24,
-        .bg = g[GFX_SET_RESET] | (uint32_t)g[CIRRUS_GR10_BG1] << 8 | (uint32_t)g[CIRRUS_GR12_BG2] << 16 |
-              (uint32_t)g[CIRRUS_GR14_BG3] << 24,
+        .fg = g[GFX_ENABLE_SR] | (uint32_t)g[CIRRUS_GR11_FG1] << 8 |
+              (uint32_t)g[CIRRUS_GR13_FG2] << 16 | (uint32_t)g[CIRRUS_GR15_FG3] << 24,
+        .bg = g[GFX_SET_RESET] | (uint32_t)g[CIRRUS_GR10_BG1] << 8 |
+              (uint32_t)g[CIRRUS_GR12_BG2] << 16 | (uint32_t)g[CIRRUS_GR14_BG3] << 24,
         .key = (uint16_t)gr(c, CIRRUS_GR34_KEY, 2),
         .mode = g[CIRRUS_GR30_MODE],
         .ext = g[CIRRUS_GR33_EXT],
@@ -366,10 +382,11 @@ void cirrus_blit_start(struct cirrus *c)
     if (is_solid(&b)) {
         b.mode &= (uint8_t)~CIRRUS_BLT_FROM_CPU;
     }
-    /* DEVIATION: screen-to-system BLTs end at once without data, because no driver for a machine with a linear frame
-     * buffer uses them. */
+    /* DEVIATION: screen-to-system BLTs end at once without data, because no driver for a machine
+     * with a linear frame buffer uses them. */
     if ((b.mode & CIRRUS_BLT_TO_CPU) || !cirrus_blit_fits(&b, c->v.h.size)) {
-        trace("cirrus", "blit-refused", "mode %#x dst %#x src %#x %ux%u", b.mode, b.dst, b.src, b.width, b.height);
+        trace("cirrus", "blit-refused", "mode %#x dst %#x src %#x %ux%u", b.mode, b.dst, b.src,
+              b.width, b.height);
         cirrus_blit_stop(c);
         return;
     }

@@ -120,8 +120,9 @@ static int fill_boot(uint8_t *data, const char *boot)
 }
 
 /*
- * Index writes below 14 and the data accesses that follow them stay in Xen, which answers reads of 0x70 too. So data
- * accesses come with the index of the last write that came here; a smaller index is kept, but has no byte behind it.
+ * Index writes below 14 and the data accesses that follow them stay in Xen, which answers reads of
+ * 0x70 too. So data accesses come with the index of the last write that came here; a smaller index
+ * is kept, but has no byte behind it.
  */
 static uint64_t cmos_read(void *dev, uint64_t offset, unsigned size)
 {
@@ -183,8 +184,11 @@ static void cmos_destroy(void *dev)
     free(c);
 }
 
-static const struct device_ops cmos_device_ops = {
-    .name = "cmos", .version = 1, .reset = cmos_reset, .state = cmos_state, .destroy = cmos_destroy};
+static const struct device_ops cmos_device_ops = {.name = "cmos",
+                                                  .version = 1,
+                                                  .reset = cmos_reset,
+                                                  .state = cmos_state,
+                                                  .destroy = cmos_destroy};
 
 int cmos_create(struct board *b, const struct cmos_config *cfg, struct cmos **out)
 {

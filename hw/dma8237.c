@@ -8,17 +8,18 @@
 #include "core/board.h"
 
 enum dma_reg { /* 8237A, figure 6 "register codes"; the second controller has them two ports apart */
-    DMA_CHANNELS_END = 0x08, /* 0..7: address and count of channels 0..3 */
-    DMA_STATUS = 0x08,       /* read */
-    DMA_COMMAND = 0x08,      /* write */
-    DMA_REQUEST = 0x09,
-    DMA_MASK_READ = 0x09,    /* DEVIATION: undefined in the datasheet; guests know this board to answer the mask here too */
-    DMA_SINGLE_MASK = 0x0a,
-    DMA_MODE = 0x0b,
-    DMA_CLEAR_FF = 0x0c,
-    DMA_MASTER_CLEAR = 0x0d,
-    DMA_CLEAR_MASK = 0x0e,
-    DMA_ALL_MASK = 0x0f,     /* the PIIX3 lets it be read */
+               DMA_CHANNELS_END = 0x08, /* 0..7: address and count of channels 0..3 */
+               DMA_STATUS = 0x08,       /* read */
+               DMA_COMMAND = 0x08,      /* write */
+               DMA_REQUEST = 0x09,
+               DMA_MASK_READ =
+                   0x09, /* DEVIATION: undefined in the datasheet; guests know this board to answer the mask here too */
+               DMA_SINGLE_MASK = 0x0a,
+               DMA_MODE = 0x0b,
+               DMA_CLEAR_FF = 0x0c,
+               DMA_MASTER_CLEAR = 0x0d,
+               DMA_CLEAR_MASK = 0x0e,
+               DMA_ALL_MASK = 0x0f, /* the PIIX3 lets it be read */
 };
 
 struct dma_channel {
@@ -157,7 +158,8 @@ static void dma2_write(void *dev, uint64_t offset, unsigned size, uint64_t value
     controller_write(&d->r.ctl[1], offset >> 1 & 15, (uint8_t)value);
 }
 
-/* One region per range, so the port's own number is found from the range's first byte, which is what dev points to. */
+/* One region per range, so the port's own number is found from the range's first byte, which is
+ * what dev points to. */
 static uint64_t page_read(void *dev, uint64_t offset, unsigned size)
 {
     const uint8_t *page = dev;
@@ -253,8 +255,8 @@ int dma8237_create(struct board *b)
     for (unsigned i = 0; i < DMA_PAGE_RANGES && rc > 0; i++) {
         unsigned first = dma_pages[i].first;
 
-        rc = d->h.region[2 + i] = bus_add(b->bus, BUS_PORT, DMA_PAGE_BASE + first, dma_pages[i].len, &page_ops,
-                                          &d->r.page[first], "dma8237-page");
+        rc = d->h.region[2 + i] = bus_add(b->bus, BUS_PORT, DMA_PAGE_BASE + first, dma_pages[i].len,
+                                          &page_ops, &d->r.page[first], "dma8237-page");
     }
     if (rc > 0) {
         rc = board_add_device(b, &dma8237_ops, d);

@@ -3,7 +3,16 @@
 
 enum phase { PHASE_START, PHASE_COMMAND, PHASE_READ, PHASE_DATA, PHASE_DONE };
 /* Two bits after the start bit; the extended ones take two address bits as well. */
-enum { OP_EXTENDED = 0, OP_WRITE = 1, OP_READ = 2, OP_ERASE = 3, OP_EWDS = 4, OP_WRAL = 5, OP_ERAL = 6, OP_EWEN = 7 };
+enum {
+    OP_EXTENDED = 0,
+    OP_WRITE = 1,
+    OP_READ = 2,
+    OP_ERASE = 3,
+    OP_EWDS = 4,
+    OP_WRAL = 5,
+    OP_ERAL = 6,
+    OP_EWEN = 7
+};
 enum { COMMAND_BITS = 8, ADDR_MASK = EEPROM93C46_WORDS - 1 };
 
 void eeprom93c46_reset(struct eeprom93c46 *e)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * A 93C46 serial EEPROM, 64 words of 16 bits, on four wires (Microchip 93C46B data sheet, "Functional description"). Network cards keep their
- * address in it. The writing time is not modelled: a written word can be read at once.
+ * A 93C46 serial EEPROM, 64 words of 16 bits, on four wires (Microchip 93C46B data sheet,
+ * "Functional description"). Network cards keep their address in it. The writing time is not
+ * modelled: a written word can be read at once.
  */
 #include <stdbool.h>
 #include <stdint.h>

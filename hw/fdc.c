@@ -10,14 +10,14 @@
 #include "core/log.h"
 
 enum fdc_reg { /* 82077AA 2.1; offsets from port 0x3f0. SRA (0) is PS/2 only, 6 belongs to the IDE controller */
-    FDC_SRB = 1,
-    FDC_DOR = 2,
-    FDC_TDR = 3,
-    FDC_MSR = 4, /* read */
-    FDC_DSR = 4, /* write */
-    FDC_FIFO = 5,
-    FDC_DIR = 7, /* read */
-    FDC_CCR = 7, /* write */
+               FDC_SRB = 1,
+               FDC_DOR = 2,
+               FDC_TDR = 3,
+               FDC_MSR = 4, /* read */
+               FDC_DSR = 4, /* write */
+               FDC_FIFO = 5,
+               FDC_DIR = 7, /* read */
+               FDC_CCR = 7, /* write */
 };
 enum { FDC_BASE = 0x3f0, FDC_IRQ = 6, FDC_DRIVES = 4, FDC_BUF = 16 };
 enum dor_bit { DOR_RESET_N = 0x04, DOR_DMAGATE_N = 0x08 };
@@ -32,7 +32,10 @@ enum st_bit {
     ST1_MISSING_ADDRESS_MARK = 0x01,
     ST3_ALWAYS = 0x28,
 };
-enum { CONFIG_DEFAULT = 0x20 /* FIFO off, polling on */, CONFIG_LOCKED = 0x2f /* EFIFO, FIFOTHR: kept by LOCK */ };
+enum {
+    CONFIG_DEFAULT = 0x20 /* FIFO off, polling on */,
+    CONFIG_LOCKED = 0x2f /* EFIFO, FIFOTHR: kept by LOCK */
+};
 enum fdc_phase { PHASE_COMMAND, PHASE_RESULT };
 
 struct fdc_regs {
@@ -84,7 +87,8 @@ static void result1(struct fdc *f, unsigned byte)
     to_result(f, &(uint8_t){(uint8_t)byte}, 1);
 }
 
-/* Software reset, 6.0 of the datasheet. Polling then finds that all four drives "changed": one interrupt, four senses. */
+/* Software reset, 6.0 of the datasheet. Polling then finds that all four drives "changed": one
+ * interrupt, four senses. */
 static void fdc_soft_reset(struct fdc *f)
 {
     f->r.config = f->r.locked ? f->r.config & CONFIG_LOCKED : CONFIG_DEFAULT;
@@ -101,13 +105,19 @@ static void fdc_soft_reset(struct fdc *f)
 
 /* ---- commands; parameters are in buf[1..] ---- */
 
-/* DEVIATION: without index pulses the chip would wait for ever for its first sector; the error comes at once instead. */
+/* DEVIATION: without index pulses the chip would wait for ever for its first sector; the error
+ * comes at once instead. */
 static void cmd_data(struct fdc *f)
 {
     const uint8_t *p = f->r.buf;
     bool chrn = f->r.len == 9;
-    uint8_t result[7] = {(uint8_t)(ST0_ABNORMAL | (p[1] & 7)), ST1_MISSING_ADDRESS_MARK, 0, chrn ? p[2] : 0,
-                         chrn ? p[3] : 0, chrn ? p[4] : 0, chrn ? p[5] : 0};
+    uint8_t result[7] = {(uint8_t)(ST0_ABNORMAL | (p[1] & 7)),
+                         ST1_MISSING_ADDRESS_MARK,
+                         0,
+                         chrn ? p[2] : 0,
+                         chrn ? p[3] : 0,
+                         chrn ? p[4] : 0,
+                         chrn ? p[5] : 0};
 
     if (chrn) {
         f->r.eot = p[6];
@@ -146,7 +156,8 @@ static void cmd_relative_seek(struct fdc *f)
     unsigned drive = f->r.buf[1] & 3;
     bool inwards = f->r.buf[0] & 0x40;
 
-    f->r.pcn[drive] = (uint8_t)(inwards ? f->r.pcn[drive] + f->r.buf[2] : f->r.pcn[drive] - f->r.buf[2]);
+    f->r.pcn[drive] =
+        (uint8_t)(inwards ? f->r.pcn[drive] + f->r.buf[2] : f->r.pcn[drive] - f->r.buf[2]);
     seek_end(f, drive, ST0_SEEK_END);
 }
 
@@ -155,7 +166,7 @@ static void cmd_sense_interrupt(struct fdc *f)
     fdc_irq(f, false);
     for (unsigned n = 0; n < FDC_DRIVES; n++) {
         if (f->r.done & 1 << n) {
-            f->r.done &= (uint8_t)~(1 << n);
+            f->r.done &= (uint8_t) ~(1 << n);
             to_result(f, (uint8_t[]){f->r.st0[n], f->r.pcn[n]}, 2);
             return;
         }
@@ -199,8 +210,11 @@ static void cmd_lock(struct fdc *f)
 static void cmd_dumpreg(struct fdc *f)
 {
     const struct fdc_regs *r = &f->r;
-    uint8_t result[10] = {r->pcn[0], r->pcn[1], r->pcn[2], r->pcn[3], r->specify[0], r->specify[1], r->eot,
-                          (uint8_t)((r->locked ? 0x80 : 0) | r->perpendicular), r->config, r->pretrk};
+    uint8_t result[10] = {r->pcn[0],     r->pcn[1],
+                          r->pcn[2],     r->pcn[3],
+                          r->specify[0], r->specify[1],
+                          r->eot,        (uint8_t)((r->locked ? 0x80 : 0) | r->perpendicular),
+                          r->config,     r->pretrk};
 
     to_result(f, result, sizeof(result));
 }
@@ -219,7 +233,8 @@ static const struct fdc_command {
     uint8_t mask, opcode; /* first byte, without MT, MFM and SK where the command has them */
     uint8_t params;
     void (*run)(struct fdc *f);
-} fdc_commands[] = { /* 82077AA table 5-1; an opcode that is not here is answered with ST0_INVALID */
+} fdc_commands[] = {
+    /* 82077AA table 5-1; an opcode that is not here is answered with ST0_INVALID */
     {0x1f, 0x06, 8, cmd_data}, /* READ DATA */
     {0x1f, 0x0c, 8, cmd_data}, /* READ DELETED DATA */
     {0x3f, 0x05, 8, cmd_data}, /* WRITE DATA */
@@ -231,18 +246,12 @@ static const struct fdc_command {
     {0x1f, 0x1d, 8, cmd_data}, /* SCAN HIGH OR EQUAL */
     {0xbf, 0x0a, 1, cmd_data}, /* READ ID */
     {0xbf, 0x0d, 5, cmd_data}, /* FORMAT TRACK */
-    {0xff, 0x07, 1, cmd_recalibrate},
-    {0xff, 0x08, 0, cmd_sense_interrupt},
-    {0xff, 0x03, 2, cmd_specify},
-    {0xff, 0x04, 1, cmd_sense_drive},
-    {0xff, 0x0f, 2, cmd_seek},
-    {0xbf, 0x8f, 2, cmd_relative_seek},
-    {0xff, 0x13, 3, cmd_configure},
-    {0xff, 0x0e, 0, cmd_dumpreg},
-    {0xff, 0x10, 0, cmd_version},
-    {0xff, 0x12, 1, cmd_perpendicular},
-    {0x7f, 0x14, 0, cmd_lock},
-    {0xff, 0x18, 0, cmd_part_id},
+    {0xff, 0x07, 1, cmd_recalibrate}, {0xff, 0x08, 0, cmd_sense_interrupt},
+    {0xff, 0x03, 2, cmd_specify},     {0xff, 0x04, 1, cmd_sense_drive},
+    {0xff, 0x0f, 2, cmd_seek},        {0xbf, 0x8f, 2, cmd_relative_seek},
+    {0xff, 0x13, 3, cmd_configure},   {0xff, 0x0e, 0, cmd_dumpreg},
+    {0xff, 0x10, 0, cmd_version},     {0xff, 0x12, 1, cmd_perpendicular},
+    {0x7f, 0x14, 0, cmd_lock},        {0xff, 0x18, 0, cmd_part_id},
 };
 
 static const struct fdc_command *find_command(uint8_t opcode)
@@ -422,8 +431,9 @@ static int fdc_state(void *dev, struct save_stream *s)
     save_u8(s, &r.len);
     save_bytes(s, r.buf, sizeof(r.buf));
     if (s->loading) {
-        if (s->error || r.phase > PHASE_RESULT || r.len > FDC_BUF || (r.len ? r.pos >= r.len : r.pos != 0) ||
-            (r.phase == PHASE_RESULT && r.len == 0) || r.done > 0x0f || r.tdr > TDR_MASK || r.rate > 3) {
+        if (s->error || r.phase > PHASE_RESULT || r.len > FDC_BUF ||
+            (r.len ? r.pos >= r.len : r.pos != 0) || (r.phase == PHASE_RESULT && r.len == 0) ||
+            r.done > 0x0f || r.tdr > TDR_MASK || r.rate > 3) {
             return -EINVAL;
         }
         f->r = r;
@@ -455,7 +465,8 @@ int fdc_create(struct board *b)
     f->h.b = b;
     rc = f->h.region[0] = bus_add(b->bus, BUS_PORT, FDC_BASE + FDC_SRB, 5, &fdc_ops, f, "fdc");
     if (rc > 0) {
-        rc = f->h.region[1] = bus_add(b->bus, BUS_PORT, FDC_BASE + FDC_DIR, 1, &dir_ops, f, "fdc-dir");
+        rc = f->h.region[1] =
+            bus_add(b->bus, BUS_PORT, FDC_BASE + FDC_DIR, 1, &dir_ops, f, "fdc-dir");
     }
     if (rc > 0) {
         rc = board_add_device(b, &fdc_device_ops, f);

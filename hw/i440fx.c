@@ -8,14 +8,16 @@
 #include "core/pci.h"
 
 enum i440fx_reg { /* 82441FX datasheet 3.2; from 0x40 on all bytes are kept as written */
-    I440FX_RAM_8MIB = 0x57, /* DEVIATION: DRAMC on the chip; on the boards guests know it says how much RAM there is */
-    I440FX_PAM0 = 0x59,  /* .. 0x5f; store only: under Xen 0xc0000-0xfffff is plain RAM */
-    I440FX_SMRAM = 0x72, /* store only: there is no SMM */
+                  I440FX_RAM_8MIB =
+                      0x57, /* DEVIATION: DRAMC on the chip; on the boards guests know it says how much RAM there is */
+                  I440FX_PAM0 =
+                      0x59, /* .. 0x5f; store only: under Xen 0xc0000-0xfffff is plain RAM */
+                  I440FX_SMRAM = 0x72, /* store only: there is no SMM */
 };
 
-enum rcr_bit { /* PIIX3, RC: reset control register, 0xcf9 */
-    RC_SRST = 0x02, /* kind of reset, soft or hard: the same here */
-    RC_RCPU = 0x04, /* starts it */
+enum rcr_bit {                 /* PIIX3, RC: reset control register, 0xcf9 */
+               RC_SRST = 0x02, /* kind of reset, soft or hard: the same here */
+               RC_RCPU = 0x04, /* starts it */
 };
 
 struct i440fx_regs {
@@ -32,10 +34,11 @@ struct i440fx {
 };
 
 /*
- * The hottest port of a boot: Xen looks at each dword write itself and decodes 0xcfc with it, and still passes the write
- * on, so that reads of 0xcf8 can be answered. Datasheet 3.1.1: only dword accesses are the latch's; narrower ones are
- * plain port accesses, and of those only byte 0xcf9 has an owner. 0xcfc-0xcff are not registered: with CONFADD bit 31 set
- * Xen turns accesses to them into configuration requests, with it clear nothing is there.
+ * The hottest port of a boot: Xen looks at each dword write itself and decodes 0xcfc with it, and
+ * still passes the write on, so that reads of 0xcf8 can be answered. Datasheet 3.1.1: only dword
+ * accesses are the latch's; narrower ones are plain port accesses, and of those only byte 0xcf9 has
+ * an owner. 0xcfc-0xcff are not registered: with CONFADD bit 31 set Xen turns accesses to them into
+ * configuration requests, with it clear nothing is there.
  */
 static uint64_t confadd_read(void *dev, uint64_t offset, unsigned size)
 {
@@ -72,7 +75,8 @@ static void confadd_write(void *dev, uint64_t offset, unsigned size, uint64_t va
     }
 }
 
-static const struct io_ops confadd_ops = {.read = confadd_read, .write = confadd_write, .max_size = 4};
+static const struct io_ops confadd_ops = {
+    .read = confadd_read, .write = confadd_write, .max_size = 4};
 
 static void i440fx_reset(void *dev)
 {
@@ -118,7 +122,8 @@ static const struct pci_config_id i440fx_id = {
     .device = 0x1237,
     .class_device = 0x0600,
     .revision = 2,
-    .subsystem_vendor = 0x1af4, /* with it SeaBIOS and installed guests recognise the board they know */
+    .subsystem_vendor =
+        0x1af4, /* with it SeaBIOS and installed guests recognise the board they know */
     .subsystem = 0x1100,
 };
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * 8042 keyboard controller with auxiliary port. Sources: IBM PS/2 Hardware Interface Technical Reference, "Keyboard and
- * Auxiliary Device Controller"; Intel UPI-42 data sheet.
+ * 8042 keyboard controller with auxiliary port. Sources: IBM PS/2 Hardware Interface Technical
+ * Reference, "Keyboard and Auxiliary Device Controller"; Intel UPI-42 data sheet.
  *
- * One output buffer serves controller, keyboard and mouse; it is filled when it is empty, in the order controller's answer,
- * keyboard's answer, mouse, scan codes. A byte that was fetched stays readable until the next one comes.
+ * One output buffer serves controller, keyboard and mouse; it is filled when it is empty, in the
+ * order controller's answer, keyboard's answer, mouse, scan codes. A byte that was fetched stays
+ * readable until the next one comes.
  */
 #include "hw/i8042.h"
 
@@ -16,20 +17,20 @@
 #include "core/log.h"
 #include "hw/ps2.h"
 
-enum i8042_status { /* port 0x64, read */
-    I8042_STR_OBF = 0x01,     /* output buffer full */
-    I8042_STR_SYS = 0x04,     /* system flag: self test passed */
-    I8042_STR_CMD = 0x08,     /* the last write went to 0x64 */
-    I8042_STR_UNLOCKED = 0x10, /* keyboard lock open */
-    I8042_STR_AUX = 0x20,     /* the output buffer holds a mouse byte */
+enum i8042_status {                            /* port 0x64, read */
+                    I8042_STR_OBF = 0x01,      /* output buffer full */
+                    I8042_STR_SYS = 0x04,      /* system flag: self test passed */
+                    I8042_STR_CMD = 0x08,      /* the last write went to 0x64 */
+                    I8042_STR_UNLOCKED = 0x10, /* keyboard lock open */
+                    I8042_STR_AUX = 0x20,      /* the output buffer holds a mouse byte */
 };
 
 enum i8042_command_byte { /* RAM byte 0 */
-    I8042_CCB_KBD_INT = 0x01,
-    I8042_CCB_AUX_INT = 0x02,
-    I8042_CCB_KBD_DISABLE = 0x10,
-    I8042_CCB_AUX_DISABLE = 0x20,
-    I8042_CCB_TRANSLATE = 0x40,
+                          I8042_CCB_KBD_INT = 0x01,
+                          I8042_CCB_AUX_INT = 0x02,
+                          I8042_CCB_KBD_DISABLE = 0x10,
+                          I8042_CCB_AUX_DISABLE = 0x20,
+                          I8042_CCB_TRANSLATE = 0x40,
 };
 
 enum i8042_output_port {
@@ -40,45 +41,46 @@ enum i8042_output_port {
     I8042_OUT_POWER_ON = 0xcf, /* A20 open: it cannot be masked under Xen anyway */
 };
 
-enum i8042_command { /* port 0x64, write */
-    I8042_CMD_READ_RAM = 0x20,  /* ..0x3f */
-    I8042_CMD_WRITE_RAM = 0x60, /* ..0x7f, one argument */
-    I8042_CMD_TEST_PASSWORD = 0xa4,
-    I8042_CMD_AUX_DISABLE = 0xa7,
-    I8042_CMD_AUX_ENABLE = 0xa8,
-    I8042_CMD_AUX_TEST = 0xa9,
-    I8042_CMD_SELF_TEST = 0xaa,
-    I8042_CMD_KBD_TEST = 0xab,
-    I8042_CMD_KBD_DISABLE = 0xad,
-    I8042_CMD_KBD_ENABLE = 0xae,
-    I8042_CMD_READ_INPUT = 0xc0,
-    I8042_CMD_READ_OUTPUT = 0xd0,
-    I8042_CMD_WRITE_OUTPUT = 0xd1, /* these four take one argument */
-    I8042_CMD_WRITE_KBD_BUF = 0xd2,
-    I8042_CMD_WRITE_AUX_BUF = 0xd3,
-    I8042_CMD_WRITE_AUX = 0xd4,
-    I8042_CMD_A20_OFF = 0xdd,
-    I8042_CMD_A20_ON = 0xdf,
-    I8042_CMD_READ_TEST = 0xe0,
-    I8042_CMD_PULSE = 0xf0, /* ..0xff: a zero bit pulls that output line low */
+enum i8042_command {                             /* port 0x64, write */
+                     I8042_CMD_READ_RAM = 0x20,  /* ..0x3f */
+                     I8042_CMD_WRITE_RAM = 0x60, /* ..0x7f, one argument */
+                     I8042_CMD_TEST_PASSWORD = 0xa4,
+                     I8042_CMD_AUX_DISABLE = 0xa7,
+                     I8042_CMD_AUX_ENABLE = 0xa8,
+                     I8042_CMD_AUX_TEST = 0xa9,
+                     I8042_CMD_SELF_TEST = 0xaa,
+                     I8042_CMD_KBD_TEST = 0xab,
+                     I8042_CMD_KBD_DISABLE = 0xad,
+                     I8042_CMD_KBD_ENABLE = 0xae,
+                     I8042_CMD_READ_INPUT = 0xc0,
+                     I8042_CMD_READ_OUTPUT = 0xd0,
+                     I8042_CMD_WRITE_OUTPUT = 0xd1, /* these four take one argument */
+                     I8042_CMD_WRITE_KBD_BUF = 0xd2,
+                     I8042_CMD_WRITE_AUX_BUF = 0xd3,
+                     I8042_CMD_WRITE_AUX = 0xd4,
+                     I8042_CMD_A20_OFF = 0xdd,
+                     I8042_CMD_A20_ON = 0xdf,
+                     I8042_CMD_READ_TEST = 0xe0,
+                     I8042_CMD_PULSE = 0xf0, /* ..0xff: a zero bit pulls that output line low */
 };
 
 enum { SRC_NONE, SRC_CONTROLLER, SRC_REPLY, SRC_SCANCODE, SRC_AUX, SRC_LAST = SRC_AUX };
 
 /*
- * Scan codes follow each other no faster than this. On the wire one takes a millisecond, and DOS programs that hook the interrupt,
- * read the port and pass on to the BIOS count on reading the same byte twice.
+ * Scan codes follow each other no faster than this. On the wire one takes a millisecond, and DOS
+ * programs that hook the interrupt, read the port and pass on to the BIOS count on reading the same
+ * byte twice.
  */
 #define SCANCODE_GAP_NS 500000u
 
 struct i8042_regs {
-    uint8_t ram[32];     /* [0] is the command byte */
-    uint8_t out;         /* output buffer */
-    uint8_t src;         /* who filled it: SRC_*, SRC_NONE: it has been read */
+    uint8_t ram[32]; /* [0] is the command byte */
+    uint8_t out;     /* output buffer */
+    uint8_t src;     /* who filled it: SRC_*, SRC_NONE: it has been read */
     bool out_is_aux;
-    uint8_t answer;      /* controller's answer that waits for the output buffer */
+    uint8_t answer; /* controller's answer that waits for the output buffer */
     bool answer_full, answer_is_aux;
-    uint8_t command;     /* that waits for its argument, 0: none */
+    uint8_t command; /* that waits for its argument, 0: none */
     bool last_was_command;
     bool self_tested;
     uint8_t output_port; /* as written; the interrupt bits are live */
@@ -98,7 +100,8 @@ struct i8042 {
     } h;
 };
 
-/* Set 2 -> set 1 for codes below 0x80; of the others only F7 and SysRq change. (PS/2 reference, "Scan code translation") */
+/* Set 2 -> set 1 for codes below 0x80; of the others only F7 and SysRq change. (PS/2 reference,
+ * "Scan code translation") */
 static const uint8_t translation[128] = {
     0xff, 0x43, 0x41, 0x3f, 0x3d, 0x3b, 0x3c, 0x58, 0x64, 0x44, 0x42, 0x40, 0x3e, 0x0f, 0x29, 0x59,
     0x65, 0x38, 0x2a, 0x70, 0x1d, 0x10, 0x02, 0x5a, 0x66, 0x71, 0x2c, 0x1f, 0x1e, 0x11, 0x03, 0x5b,
@@ -120,10 +123,11 @@ static void update_irq(struct i8042 *s)
     struct irq_line *irq = s->h.board->isa_irq;
     bool full = s->r.src != SRC_NONE;
 
-    /* Disabling the keyboard holds its interrupt too: a driver that does so to ask the controller something would see its own handler
-     * take the answer. */
-    irq_set(&irq[1], full && !s->r.out_is_aux &&
-                         (s->r.ram[0] & (I8042_CCB_KBD_INT | I8042_CCB_KBD_DISABLE)) == I8042_CCB_KBD_INT);
+    /* Disabling the keyboard holds its interrupt too: a driver that does so to ask the controller
+     * something would see its own handler take the answer. */
+    irq_set(&irq[1],
+            full && !s->r.out_is_aux &&
+                (s->r.ram[0] & (I8042_CCB_KBD_INT | I8042_CCB_KBD_DISABLE)) == I8042_CCB_KBD_INT);
     irq_set(&irq[12], full && s->r.out_is_aux && (s->r.ram[0] & I8042_CCB_AUX_INT));
 }
 
@@ -280,11 +284,14 @@ static void command(struct i8042 *s, uint8_t v)
         break;
     case I8042_CMD_A20_OFF:
     case I8042_CMD_A20_ON:
-        r->output_port = (uint8_t)((r->output_port & ~I8042_OUT_A20) | (v == I8042_CMD_A20_ON ? I8042_OUT_A20 : 0));
+        r->output_port = (uint8_t)((r->output_port & ~I8042_OUT_A20) |
+                                   (v == I8042_CMD_A20_ON ? I8042_OUT_A20 : 0));
         break;
     case I8042_CMD_READ_TEST: /* the two clock lines: low when disabled */
-        answer(s, (uint8_t)((r->ram[0] & I8042_CCB_KBD_DISABLE ? 0 : 1) |
-                            (r->ram[0] & I8042_CCB_AUX_DISABLE ? 0 : 2)), false);
+        answer(s,
+               (uint8_t)((r->ram[0] & I8042_CCB_KBD_DISABLE ? 0 : 1) |
+                         (r->ram[0] & I8042_CCB_AUX_DISABLE ? 0 : 2)),
+               false);
         break;
     default:
         trace("i8042", "unknown-command", "%02x", v);
@@ -339,7 +346,8 @@ static uint64_t data_read(void *dev, uint64_t offset, unsigned size)
         s->h.scancode_ns = loop_now(s->h.board->loop, LOOP_VIRTUAL) + SCANCODE_GAP_NS;
     }
     s->r.src = SRC_NONE;
-    update_irq(s); /* the line falls between two bytes: the interrupt controller is edge triggered */
+    update_irq(
+        s); /* the line falls between two bytes: the interrupt controller is edge triggered */
     pump_and_signal(s);
     return v;
 }
@@ -361,8 +369,9 @@ static uint64_t status_read(void *dev, uint64_t offset, unsigned size)
 
     (void)offset;
     (void)size;
-    /* DEVIATION: the system flag is not copied from the command byte but stays once the self test has passed, because SeaBIOS
-     * writes command bytes without it: an operating system would find a controller that looks untested. */
+    /* DEVIATION: the system flag is not copied from the command byte but stays once the self test
+     * has passed, because SeaBIOS writes command bytes without it: an operating system would find a
+     * controller that looks untested. */
     return (uint64_t)(I8042_STR_UNLOCKED | (r->src != SRC_NONE ? I8042_STR_OBF : 0) |
                       (r->src != SRC_NONE && r->out_is_aux ? I8042_STR_AUX : 0) |
                       (r->self_tested ? I8042_STR_SYS : 0) |
@@ -417,8 +426,9 @@ static int i8042_state(void *dev, struct save_stream *st)
     bool ok = ps2_kbd_state(&kbd, st);
     ok = ps2_mouse_state(&mouse, st) && ok;
     if (st->loading) {
-        bool takes_argument = (r.command & 0xe0) == I8042_CMD_WRITE_RAM ||
-                              (r.command >= I8042_CMD_WRITE_OUTPUT && r.command <= I8042_CMD_WRITE_AUX);
+        bool takes_argument =
+            (r.command & 0xe0) == I8042_CMD_WRITE_RAM ||
+            (r.command >= I8042_CMD_WRITE_OUTPUT && r.command <= I8042_CMD_WRITE_AUX);
 
         if (st->error || !ok || r.src > SRC_LAST || (r.command && !takes_argument)) {
             return -EINVAL;
@@ -452,8 +462,9 @@ static void i8042_destroy(void *dev)
     free(s);
 }
 
-static const struct io_ops data_port = { .read = data_read, .write = data_write, .max_size = 1 };
-static const struct io_ops command_port = { .read = status_read, .write = command_write, .max_size = 1 };
+static const struct io_ops data_port = {.read = data_read, .write = data_write, .max_size = 1};
+static const struct io_ops command_port = {
+    .read = status_read, .write = command_write, .max_size = 1};
 
 static const struct device_ops i8042_ops = {
     .name = "i8042",

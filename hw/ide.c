@@ -168,7 +168,7 @@ static void task_write(void *dev, uint64_t offset, unsigned size, uint64_t value
     }
 }
 
-static const struct io_ops task_ops = { .read = task_read, .write = task_write, .max_size = 1 };
+static const struct io_ops task_ops = {.read = task_read, .write = task_write, .max_size = 1};
 
 /* ---- device control, alternate status ---- */
 
@@ -198,9 +198,8 @@ static void control_write(void *dev, uint64_t offset, unsigned size, uint64_t va
     ide_intrq(c);
 }
 
-static const struct io_ops control_ops = { .read = control_read,
-                                           .write = control_write,
-                                           .max_size = 1 };
+static const struct io_ops control_ops = {
+    .read = control_read, .write = control_write, .max_size = 1};
 
 /* ---- life ---- */
 
@@ -224,9 +223,9 @@ int ide_channel_init(struct ide_channel *c, struct board *b, const struct ide_ch
         const struct io_ops *ops;
         const char *name;
     } regions[] = {
-        { cfg->base, 1, &data_ops, "ide-data" },
-        { (uint16_t)(cfg->base + 1), 7, &task_ops, "ide" },
-        { cfg->control, 1, &control_ops, "ide-control" },
+        {cfg->base, 1, &data_ops, "ide-data"},
+        {(uint16_t)(cfg->base + 1), 7, &task_ops, "ide"},
+        {cfg->control, 1, &control_ops, "ide-control"},
     };
     c->h.bus = b->bus;
     for (unsigned i = 0; i < 3; i++) {

@@ -8,15 +8,15 @@
 #include "core/pci.h"
 
 enum piix3_reg { /* PIIX3 datasheet 2.2, function 0; from 0x40 on all bytes are kept as written */
-    PIIX3_IORT = 0x4c,
-    PIIX3_XBCS = 0x4e,
-    PIIX3_PIRQRCA = 0x60, /* .. 0x63, PIRQRC[A:D] */
-    PIIX3_TOM = 0x69,
-    PIIX3_MBIRQ0 = 0x70,
-    PIIX3_MBDMA0 = 0x76, /* .. 0x77 */
-    PIIX3_PCSC = 0x78,
-    PIIX3_SMICNTL = 0xa0,
-    PIIX3_FTMR = 0xa8,
+                 PIIX3_IORT = 0x4c,
+                 PIIX3_XBCS = 0x4e,
+                 PIIX3_PIRQRCA = 0x60, /* .. 0x63, PIRQRC[A:D] */
+                 PIIX3_TOM = 0x69,
+                 PIIX3_MBIRQ0 = 0x70,
+                 PIIX3_MBDMA0 = 0x76, /* .. 0x77 */
+                 PIIX3_PCSC = 0x78,
+                 PIIX3_SMICNTL = 0xa0,
+                 PIIX3_FTMR = 0xa8,
 };
 enum {
     PIIX3_PIRQS = 4,
@@ -27,10 +27,18 @@ enum port92_bit { P92_FAST_INIT = 0x01, P92_FAST_A20 = 0x02 };
 static const struct {
     uint8_t reg, value;
 } piix3_reset_values[] = {
-    {PIIX3_IORT, 0x4d},          {PIIX3_XBCS, 0x03},          {PIIX3_PIRQRCA, PIRQRC_OFF},
-    {PIIX3_PIRQRCA + 1, PIRQRC_OFF}, {PIIX3_PIRQRCA + 2, PIRQRC_OFF}, {PIIX3_PIRQRCA + 3, PIRQRC_OFF},
-    {PIIX3_TOM, 0x02},           {PIIX3_MBIRQ0, 0x80},        {PIIX3_MBDMA0, 0x0c},
-    {PIIX3_MBDMA0 + 1, 0x0c},    {PIIX3_PCSC, 0x02},          {PIIX3_SMICNTL, 0x08},
+    {PIIX3_IORT, 0x4d},
+    {PIIX3_XBCS, 0x03},
+    {PIIX3_PIRQRCA, PIRQRC_OFF},
+    {PIIX3_PIRQRCA + 1, PIRQRC_OFF},
+    {PIIX3_PIRQRCA + 2, PIRQRC_OFF},
+    {PIIX3_PIRQRCA + 3, PIRQRC_OFF},
+    {PIIX3_TOM, 0x02},
+    {PIIX3_MBIRQ0, 0x80},
+    {PIIX3_MBDMA0, 0x0c},
+    {PIIX3_MBDMA0 + 1, 0x0c},
+    {PIIX3_PCSC, 0x02},
+    {PIIX3_SMICNTL, 0x08},
     {PIIX3_FTMR, 0x0f},
 };
 

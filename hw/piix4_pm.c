@@ -9,25 +9,27 @@
 #include "core/pci.h"
 
 enum piix4_pm_reg { /* PIIX4 datasheet 7.1, configuration space; from 0x40 on all bytes are kept as written */
-    PIIX4_PMBA = 0x40,
-    PIIX4_DEVACTB = 0x5b, /* bit 1: APMC is enabled */
-    PIIX4_DEVRESB = 0x5f, /* bit 7: LPT decode, as firmware reports it */
-    PIIX4_DEVRESC = 0x63,
-    PIIX4_DEVRESD = 0x67, /* bit 3: COM1, bits 7 and 4: COM2 */
-    PIIX4_PMREGMISC = 0x80,
-    PIIX4_SMBBA = 0x90,   /* DEVIATION: the SMBus controller does not exist (hvmloader turns it off); its registers only store */
-    PIIX4_SMBHSTCFG = 0xd2,
+                    PIIX4_PMBA = 0x40,
+                    PIIX4_DEVACTB = 0x5b, /* bit 1: APMC is enabled */
+                    PIIX4_DEVRESB = 0x5f, /* bit 7: LPT decode, as firmware reports it */
+                    PIIX4_DEVRESC = 0x63,
+                    PIIX4_DEVRESD = 0x67, /* bit 3: COM1, bits 7 and 4: COM2 */
+                    PIIX4_PMREGMISC = 0x80,
+                    PIIX4_SMBBA =
+                        0x90, /* DEVIATION: the SMBus controller does not exist (hvmloader turns it off); its registers only store */
+                    PIIX4_SMBHSTCFG = 0xd2,
 };
 enum {
     PMBA_MASK = 0xffc0,
     PMREGMISC_PMIOSE = 0x01, /* PM I/O space enable */
 };
 enum pm_block { /* 7.2, offsets from PMBA */
-    PMSTS = 0x00,
-    PMEN = 0x02,
-    PMCNTRL = 0x04,
-    PMTMR = 0x08,
-    PM_BLOCK_LEN = 0x0c, /* what follows (GPSTS..) is not decoded: Xen's ACPI tables do not name it */
+                PMSTS = 0x00,
+                PMEN = 0x02,
+                PMCNTRL = 0x04,
+                PMTMR = 0x08,
+                PM_BLOCK_LEN =
+                    0x0c, /* what follows (GPSTS..) is not decoded: Xen's ACPI tables do not name it */
 };
 enum pmcntrl_bit { PMCNTRL_SCI_EN = 0x0001, PMCNTRL_SUS_EN = 0x2000 };
 enum { SUS_TYP_SHIFT = 10, SUS_TYP_MASK = 7, SUS_TYP_SOFT_OFF = 0, SUS_TYP_S3 = 1 };
@@ -54,7 +56,8 @@ static uint32_t pm_timer(const struct piix4_pm *p)
 {
     uint64_t ns = loop_now(p->pd.board->loop, LOOP_VIRTUAL);
 
-    return (uint32_t)(ns / 1000000000 * PM_TIMER_HZ + ns % 1000000000 * PM_TIMER_HZ / 1000000000) & PM_TIMER_MASK;
+    return (uint32_t)(ns / 1000000000 * PM_TIMER_HZ + ns % 1000000000 * PM_TIMER_HZ / 1000000000) &
+           PM_TIMER_MASK;
 }
 
 /* PMSTS and PMTMR are asked for here only in the short time before Xen answers them itself. */
@@ -109,7 +112,7 @@ static void pm_write(void *dev, uint64_t offset, unsigned size, uint64_t value)
         uint64_t at = offset + i;
         unsigned shift = 8 * (at & 1);
         uint16_t byte = (uint16_t)((value >> 8 * i & 0xff) << shift);
-        uint16_t keep = (uint16_t)~(0xff << shift);
+        uint16_t keep = (uint16_t) ~(0xff << shift);
 
         if (at / 2 == PMEN / 2) {
             p->r.pmen = (uint16_t)((p->r.pmen & keep) | byte);
@@ -160,7 +163,8 @@ static void apm_write(void *dev, uint64_t offset, unsigned size, uint64_t value)
 
 static const struct io_ops apm_ops = {.read = apm_read, .write = apm_write, .max_size = 1};
 
-/* The block follows PMBA and PMIOSE, not COMMAND: hvmloader leaves COMMAND clear on functions without BARs. */
+/* The block follows PMBA and PMIOSE, not COMMAND: hvmloader leaves COMMAND clear on functions
+ * without BARs. */
 static void piix4_pm_config_written(void *dev, unsigned reg, unsigned size)
 {
     struct piix4_pm *p = dev;

@@ -263,7 +263,7 @@ static void bm_write_byte(struct channel *c, unsigned reg, uint8_t v)
             c->r.status &= (uint8_t)~BM_ACTIVE; /* what is under way moves no further piece */
         } else if ((old & BM_START) == 0) {
             c->r.status |= BM_ACTIVE;
-            c->r.cursor = c->mark = (struct bm_cursor){ .prd = c->r.prd };
+            c->r.cursor = c->mark = (struct bm_cursor){.prd = c->r.prd};
             kick(c);
         }
         break;
@@ -307,7 +307,7 @@ static void bm_write(void *dev, uint64_t offset, unsigned size, uint64_t value)
     }
 }
 
-static const struct io_ops bm_ops = { .read = bm_read, .write = bm_write, .max_size = 4 };
+static const struct io_ops bm_ops = {.read = bm_read, .write = bm_write, .max_size = 4};
 
 /* ---- PCI function ---- */
 
@@ -402,13 +402,14 @@ static void piix_ide_destroy(void *dev)
 }
 
 static const struct pci_device_ops ops = {
-    .base = {
-        .name = "piix3-ide",
-        .version = 1,
-        .reset = piix_ide_reset,
-        .state = piix_ide_state,
-        .destroy = piix_ide_destroy,
-    },
+    .base =
+        {
+            .name = "piix3-ide",
+            .version = 1,
+            .reset = piix_ide_reset,
+            .state = piix_ide_state,
+            .destroy = piix_ide_destroy,
+        },
     .config_written = piix_ide_config_written,
 };
 
@@ -417,7 +418,7 @@ static const struct pci_device_ops ops = {
 static int init_drive(struct piix_ide *ide, struct board *b, unsigned i,
                       const struct ide_drive_config *dc)
 {
-    struct ata_config cfg = { .present = dc->present, .cdrom = dc->cdrom };
+    struct ata_config cfg = {.present = dc->present, .cdrom = dc->cdrom};
     if (dc->present && !dc->cdrom) {
         if (dc->medium == NULL) {
             return -EINVAL;
@@ -451,7 +452,7 @@ int piix_ide_create(struct board *b, uint8_t devfn,
         .subsystem_vendor = 0x1af4,
         .subsystem = 0x1100,
     };
-    static const struct ide_channel_config ports[2] = { { 0x1f0, 0x3f6 }, { 0x170, 0x376 } };
+    static const struct ide_channel_config ports[2] = {{0x1f0, 0x3f6}, {0x170, 0x376}};
     struct piix_ide *ide = calloc(1, sizeof(*ide));
     if (ide == NULL) {
         return -ENOMEM;

@@ -59,13 +59,21 @@ static bool fifo_state(struct ps2_fifo *f, struct save_stream *s)
 
 enum { PRINT_PLAIN, PRINT_SHIFTED, PRINT_ALT };
 enum {
-    KEY_LCTRL = 0x1d, KEY_LSHIFT = 0x2a, KEY_RSHIFT = 0x36, KEY_LALT = 0x38, KEY_SYSRQ = 0x54,
-    KEY_HANJA = 0x71, KEY_HANGEUL = 0x72, KEY_RCTRL = 0x9d, KEY_RALT = 0xb8,
+    KEY_LCTRL = 0x1d,
+    KEY_LSHIFT = 0x2a,
+    KEY_RSHIFT = 0x36,
+    KEY_LALT = 0x38,
+    KEY_SYSRQ = 0x54,
+    KEY_HANJA = 0x71,
+    KEY_HANGEUL = 0x72,
+    KEY_RCTRL = 0x9d,
+    KEY_RALT = 0xb8,
     SEQUENCE_MAX = 8, /* Pause in set 2 */
     SET3_CODES = 0x90,
 };
 
-/* Set 1 make code -> set 2 make code; keys with the E0 prefix use the same pairs. (Scan Code Specification, appendix A) */
+/* Set 1 make code -> set 2 make code; keys with the E0 prefix use the same pairs. (Scan Code
+ * Specification, appendix A) */
 static const uint8_t set2_codes[128] = {
     0x00, 0x76, 0x16, 0x1e, 0x26, 0x25, 0x2e, 0x36, 0x3d, 0x3e, 0x46, 0x45, 0x4e, 0x55, 0x66, 0x0d,
     0x15, 0x1d, 0x24, 0x2d, 0x2c, 0x35, 0x3c, 0x43, 0x44, 0x4d, 0x54, 0x5b, 0x5a, 0x14, 0x1c, 0x1b,
@@ -77,27 +85,43 @@ static const uint8_t set2_codes[128] = {
     0x13, 0x19, 0x39, 0x51, 0x53, 0x5c, 0x5f, 0x62, 0x63, 0x64, 0x65, 0x67, 0x68, 0x6a, 0x6d, 0x6e,
 };
 
-/* Key number -> set 3 code, 0: the key has none. First plain keys, then those with the E0 bit. (IBM, scan code set 3) */
+/* Key number -> set 3 code, 0: the key has none. First plain keys, then those with the E0 bit.
+ * (IBM, scan code set 3) */
 static const uint8_t set3_codes[256] = {
-    0x00, 0x08, 0x16, 0x1e, 0x26, 0x25, 0x2e, 0x36, 0x3d, 0x3e, 0x46, 0x45, 0x4e, 0x55, 0x66, 0x0d,
-    0x15, 0x1d, 0x24, 0x2d, 0x2c, 0x35, 0x3c, 0x43, 0x44, 0x4d, 0x54, 0x5b, 0x5a, 0x11, 0x1c, 0x1b,
-    0x23, 0x2b, 0x34, 0x33, 0x3b, 0x42, 0x4b, 0x4c, 0x52, 0x0e, 0x12, 0x5c, 0x1a, 0x22, 0x21, 0x2a,
-    0x32, 0x31, 0x3a, 0x41, 0x49, 0x4a, 0x59, 0x7e, 0x19, 0x29, 0x14, 0x07, 0x0f, 0x17, 0x1f, 0x27,
-    0x2f, 0x37, 0x3f, 0x47, 0x4f, 0x76, 0x5f, 0x6c, 0x75, 0x7d, 0x84, 0x6b, 0x73, 0x74, 0x7c, 0x69,
-    0x72, 0x7a, 0x70, 0x71, 0x57, 0x00, 0x13, 0x56, 0x5e, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-    0x00, 0x00, 0x00, 0x00, 0x7f, 0x80, 0x81, 0x82, 0x83, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-    0x87, 0x00, 0x00, 0x51, 0x00, 0x00, 0x00, 0x00, 0x00, 0x86, 0x00, 0x85, 0x00, 0x5d, 0x7b, 0x00,
-    [0x9c] = 0x79, [0x9d] = 0x58, [0xb5] = 0x77, [0xb7] = 0x57, [0xb8] = 0x39, [0xc6] = 0x62,
-    [0xc7] = 0x6e, [0xc8] = 0x63, [0xc9] = 0x6f, [0xcb] = 0x61, [0xcd] = 0x6a, [0xcf] = 0x65,
-    [0xd0] = 0x60, [0xd1] = 0x6d, [0xd2] = 0x67, [0xd3] = 0x64, [0xdb] = 0x8b, [0xdc] = 0x8c,
-    [0xdd] = 0x8d,
+    0x00,          0x08,          0x16,          0x1e,          0x26,          0x25,
+    0x2e,          0x36,          0x3d,          0x3e,          0x46,          0x45,
+    0x4e,          0x55,          0x66,          0x0d,          0x15,          0x1d,
+    0x24,          0x2d,          0x2c,          0x35,          0x3c,          0x43,
+    0x44,          0x4d,          0x54,          0x5b,          0x5a,          0x11,
+    0x1c,          0x1b,          0x23,          0x2b,          0x34,          0x33,
+    0x3b,          0x42,          0x4b,          0x4c,          0x52,          0x0e,
+    0x12,          0x5c,          0x1a,          0x22,          0x21,          0x2a,
+    0x32,          0x31,          0x3a,          0x41,          0x49,          0x4a,
+    0x59,          0x7e,          0x19,          0x29,          0x14,          0x07,
+    0x0f,          0x17,          0x1f,          0x27,          0x2f,          0x37,
+    0x3f,          0x47,          0x4f,          0x76,          0x5f,          0x6c,
+    0x75,          0x7d,          0x84,          0x6b,          0x73,          0x74,
+    0x7c,          0x69,          0x72,          0x7a,          0x70,          0x71,
+    0x57,          0x00,          0x13,          0x56,          0x5e,          0x00,
+    0x00,          0x00,          0x00,          0x00,          0x00,          0x00,
+    0x00,          0x00,          0x00,          0x00,          0x7f,          0x80,
+    0x81,          0x82,          0x83,          0x00,          0x00,          0x00,
+    0x00,          0x00,          0x00,          0x00,          0x87,          0x00,
+    0x00,          0x51,          0x00,          0x00,          0x00,          0x00,
+    0x00,          0x86,          0x00,          0x85,          0x00,          0x5d,
+    0x7b,          0x00,          [0x9c] = 0x79, [0x9d] = 0x58, [0xb5] = 0x77, [0xb7] = 0x57,
+    [0xb8] = 0x39, [0xc6] = 0x62, [0xc7] = 0x6e, [0xc8] = 0x63, [0xc9] = 0x6f, [0xcb] = 0x61,
+    [0xcd] = 0x6a, [0xcf] = 0x65, [0xd0] = 0x60, [0xd1] = 0x6d, [0xd2] = 0x67, [0xd3] = 0x64,
+    [0xdb] = 0x8b, [0xdc] = 0x8c, [0xdd] = 0x8d,
 };
 
-/* Set 3 at power-on, bit per code: most keys repeat; shift, control and alt keys make and break; the rest only make. */
+/* Set 3 at power-on, bit per code: most keys repeat; shift, control and alt keys make and break;
+ * the rest only make. */
 static const uint8_t set3_repeats[SET3_CODES / 8] = {
-    0x7f, 0x7e, 0x69, 0x7d, 0x7f, 0x7f, 0x7f, 0x7d, 0x7f, 0x7f, 0x3f, 0x3c, 0x5b, 0x05, 0x00, 0x99, 0xef, 0xc7,
+    0x7f, 0x7e, 0x69, 0x7d, 0x7f, 0x7f, 0x7f, 0x7d, 0x7f,
+    0x7f, 0x3f, 0x3c, 0x5b, 0x05, 0x00, 0x99, 0xef, 0xc7,
 };
-static const uint8_t set3_breaks[SET3_CODES / 8] = { [2] = 0x16, [3] = 0x02, [11] = 0x02 };
+static const uint8_t set3_breaks[SET3_CODES / 8] = {[2] = 0x16, [3] = 0x02, [11] = 0x02};
 
 static bool bit_get(const uint8_t *map, unsigned n)
 {
@@ -143,15 +167,16 @@ static bool ctrl_down(const struct ps2_kbd_regs *r)
     return bit_get(r->down, KEY_LCTRL) || bit_get(r->down, KEY_RCTRL);
 }
 
-/* Print Screen is SysRq with Alt, bare with Shift or Control, and wrapped in a made-up Shift otherwise. */
+/* Print Screen is SysRq with Alt, bare with Shift or Control, and wrapped in a made-up Shift
+ * otherwise. */
 static void put_print(struct ps2_kbd_regs *r, struct sequence *q, bool down)
 {
     if (down) {
-        r->print_mode = bit_get(r->down, KEY_LALT) || bit_get(r->down, KEY_RALT) ? PRINT_ALT
-                        : ctrl_down(r) || bit_get(r->down, KEY_LSHIFT) ||
-                                bit_get(r->down, KEY_RSHIFT)
-                            ? PRINT_SHIFTED
-                            : PRINT_PLAIN;
+        r->print_mode =
+            bit_get(r->down, KEY_LALT) || bit_get(r->down, KEY_RALT) ? PRINT_ALT
+            : ctrl_down(r) || bit_get(r->down, KEY_LSHIFT) || bit_get(r->down, KEY_RSHIFT)
+                ? PRINT_SHIFTED
+                : PRINT_PLAIN;
     }
     if (r->print_mode == PRINT_ALT) {
         put_key(q, r->set, KEY_SYSRQ, down);
@@ -185,7 +210,8 @@ static void put_pause(const struct ps2_kbd_regs *r, struct sequence *q, bool dow
     put_key(q, r->set, 0x45, false);
 }
 
-static void put_set3(const struct ps2_kbd_regs *r, struct sequence *q, uint8_t key, bool down, bool repeat)
+static void put_set3(const struct ps2_kbd_regs *r, struct sequence *q, uint8_t key, bool down,
+                     bool repeat)
 {
     unsigned code = set3_codes[key];
 
@@ -203,7 +229,7 @@ static void put_set3(const struct ps2_kbd_regs *r, struct sequence *q, uint8_t k
 
 static struct sequence make_sequence(struct ps2_kbd_regs *r, uint8_t key, bool down, bool repeat)
 {
-    struct sequence q = { .n = 0 };
+    struct sequence q = {.n = 0};
 
     if (key == KEY_HANJA || key == KEY_HANGEUL) { /* Korean: one make-only code in every set */
         if (down && !repeat) {
@@ -216,8 +242,9 @@ static struct sequence make_sequence(struct ps2_kbd_regs *r, uint8_t key, bool d
     } else if (key == INPUT_KEY_PRINT) {
         put_print(r, &q, down);
     } else {
-        /* DEVIATION: no made-up Shift codes around the cursor block (E0 2A with Num Lock): guests skip them, and they would
-         * go wrong whenever the viewer's Num Lock differs from the guest's. */
+        /* DEVIATION: no made-up Shift codes around the cursor block (E0 2A with Num Lock): guests
+         * skip them, and they would go wrong whenever the viewer's Num Lock differs from the
+         * guest's. */
         put_key(&q, r->set, key, down);
     }
     return q;
@@ -240,8 +267,9 @@ static void send_late_releases(struct ps2_kbd_regs *r)
 }
 
 /*
- * DEVIATION: the keyboard does not repeat a held key by its own clock; it passes on the repeats that viewers send. A release that is
- * late on the network must not become a run of characters, and an idle guest must cost nothing.
+ * DEVIATION: the keyboard does not repeat a held key by its own clock; it passes on the repeats
+ * that viewers send. A release that is late on the network must not become a run of characters, and
+ * an idle guest must cost nothing.
  */
 static void ps2_kbd_key(void *dev, uint8_t key, bool down)
 {
@@ -275,15 +303,26 @@ static void ps2_kbd_key(void *dev, uint8_t key, bool down)
     }
 }
 
-static const struct input_keyboard ps2_kbd_input = { .key = ps2_kbd_key };
+static const struct input_keyboard ps2_kbd_input = {.key = ps2_kbd_key};
 
 /* ---- keyboard: commands ---- */
 
 enum {
-    KBD_SET_LEDS = 0xed, KBD_ECHO = 0xee, KBD_SCANCODE_SET = 0xf0, KBD_IDENTIFY = 0xf2, KBD_TYPEMATIC = 0xf3,
-    KBD_ENABLE = 0xf4, KBD_DEFAULT_DISABLE = 0xf5, KBD_DEFAULT = 0xf6, KBD_ALL_TYPEMATIC = 0xf7,
-    KBD_ALL_MAKE_BREAK = 0xf8, KBD_ALL_MAKE = 0xf9, KBD_ALL_BOTH = 0xfa, KBD_KEY_TYPEMATIC = 0xfb,
-    KBD_KEY_MAKE_BREAK = 0xfc, KBD_KEY_MAKE = 0xfd,
+    KBD_SET_LEDS = 0xed,
+    KBD_ECHO = 0xee,
+    KBD_SCANCODE_SET = 0xf0,
+    KBD_IDENTIFY = 0xf2,
+    KBD_TYPEMATIC = 0xf3,
+    KBD_ENABLE = 0xf4,
+    KBD_DEFAULT_DISABLE = 0xf5,
+    KBD_DEFAULT = 0xf6,
+    KBD_ALL_TYPEMATIC = 0xf7,
+    KBD_ALL_MAKE_BREAK = 0xf8,
+    KBD_ALL_MAKE = 0xf9,
+    KBD_ALL_BOTH = 0xfa,
+    KBD_KEY_TYPEMATIC = 0xfb,
+    KBD_KEY_MAKE_BREAK = 0xfc,
+    KBD_KEY_MAKE = 0xfd,
     KBD_TYPEMATIC_DEFAULT = 0x2b, /* 10.9 characters per second after 500 ms */
 };
 
@@ -295,7 +334,10 @@ static void kbd_reply(struct ps2_kbd *k, uint8_t v)
 static void kbd_flush(struct ps2_kbd_regs *r)
 {
     fifo_clear(&r->out.stream);
-    memset(r->late, 0, sizeof(r->late)); /* keys stay down: their breaks come after the driver has enabled us again */
+    memset(
+        r->late, 0,
+        sizeof(
+            r->late)); /* keys stay down: their breaks come after the driver has enabled us again */
 }
 
 /* Command DEFAULT: everything but LEDs and scanning. */
@@ -394,7 +436,9 @@ void ps2_kbd_write(struct ps2_kbd *k, uint8_t v)
     case PS2_RESET:
         kbd_power_on(k);
         kbd_reply(k, PS2_ACK);
-        kbd_reply(k, PS2_BAT_OK); /* DEVIATION: at once, not after 500 ms of self test, for the boot time's sake */
+        kbd_reply(
+            k,
+            PS2_BAT_OK); /* DEVIATION: at once, not after 500 ms of self test, for the boot time's sake */
         return;
     case KBD_SET_LEDS:
     case KBD_SCANCODE_SET:
@@ -500,11 +544,25 @@ void ps2_kbd_loaded(struct ps2_kbd *k)
 /* ---- mouse ---- */
 
 enum {
-    MOUSE_SCALE_1TO1 = 0xe6, MOUSE_SCALE_2TO1 = 0xe7, MOUSE_RESOLUTION = 0xe8, MOUSE_STATUS = 0xe9,
-    MOUSE_STREAM = 0xea, MOUSE_READ = 0xeb, MOUSE_WRAP_OFF = 0xec, MOUSE_WRAP = 0xee, MOUSE_REMOTE = 0xf0,
-    MOUSE_IDENTIFY = 0xf2, MOUSE_RATE = 0xf3, MOUSE_ENABLE = 0xf4, MOUSE_DISABLE = 0xf5, MOUSE_DEFAULT = 0xf6,
-    MOUSE_ID_STANDARD = 0, MOUSE_ID_WHEEL = 3, MOUSE_ID_5BUTTON = 4,
-    MOUSE_DEFAULT_RATE = 100, MOUSE_DEFAULT_RESOLUTION = 2,
+    MOUSE_SCALE_1TO1 = 0xe6,
+    MOUSE_SCALE_2TO1 = 0xe7,
+    MOUSE_RESOLUTION = 0xe8,
+    MOUSE_STATUS = 0xe9,
+    MOUSE_STREAM = 0xea,
+    MOUSE_READ = 0xeb,
+    MOUSE_WRAP_OFF = 0xec,
+    MOUSE_WRAP = 0xee,
+    MOUSE_REMOTE = 0xf0,
+    MOUSE_IDENTIFY = 0xf2,
+    MOUSE_RATE = 0xf3,
+    MOUSE_ENABLE = 0xf4,
+    MOUSE_DISABLE = 0xf5,
+    MOUSE_DEFAULT = 0xf6,
+    MOUSE_ID_STANDARD = 0,
+    MOUSE_ID_WHEEL = 3,
+    MOUSE_ID_5BUTTON = 4,
+    MOUSE_DEFAULT_RATE = 100,
+    MOUSE_DEFAULT_RESOLUTION = 2,
     MOUSE_COUNT_MAX = 255, /* of the nine-bit counters; more goes into further packets */
     MOUSE_WHEEL_MAX = 7,
     MOUSE_BACKLOG = 10000, /* movement that nobody fetches saturates here */
@@ -530,7 +588,7 @@ static void mouse_clear_counters(struct ps2_mouse_regs *r)
 /* Scaling 2:1 as the IBM manual tabulates it; stream mode only. */
 static int32_t scale(int32_t n)
 {
-    static const uint8_t small[] = { 0, 1, 1, 3, 6, 9 };
+    static const uint8_t small[] = {0, 1, 1, 3, 6, 9};
     int32_t a = n < 0 ? -n : n;
 
     a = a < (int32_t)sizeof(small) ? small[a] : 2 * a;
@@ -573,8 +631,9 @@ static void remember(struct ps2_mouse_regs *r, const uint8_t *bytes, unsigned n)
 }
 
 /*
- * Queues packets for what has happened. Button changes go at once; movement waits until the guest has fetched the packet before
- * and the sample period is over, and adds up meanwhile. Returns true when something was queued.
+ * Queues packets for what has happened. Button changes go at once; movement waits until the guest
+ * has fetched the packet before and the sample period is over, and adds up meanwhile. Returns true
+ * when something was queued.
  */
 static bool mouse_report(struct ps2_mouse *m)
 {
@@ -632,7 +691,7 @@ static void ps2_mouse_event(void *dev, int dx, int dy, int dz, unsigned buttons)
     }
 }
 
-static const struct input_pointer ps2_mouse_input = { .relative = ps2_mouse_event };
+static const struct input_pointer ps2_mouse_input = {.relative = ps2_mouse_event};
 
 static void mouse_reply(struct ps2_mouse *m, const uint8_t *bytes, unsigned n)
 {
@@ -680,7 +739,8 @@ static void mouse_power_on(struct ps2_mouse_regs *r)
     memset(r->knock, 0, sizeof(r->knock));
 }
 
-/* Three sample rates in a row unlock the wheel (200, 100, 80) and two more buttons (200, 200, 80). */
+/* Three sample rates in a row unlock the wheel (200, 100, 80) and two more buttons (200, 200, 80).
+ * */
 static void mouse_set_rate(struct ps2_mouse_regs *r, uint8_t rate)
 {
     if (r->knock[0] == 200 && rate == 80) {
@@ -721,8 +781,8 @@ static bool mouse_query(struct ps2_mouse *m, uint8_t v)
     switch (v) {
     case MOUSE_STATUS:
         /* bits 2..0 of the status are left, middle, right: not the packet's order */
-        b[0] = (uint8_t)((r->remote ? 0x40 : 0) | (r->enabled ? 0x20 : 0) | (r->scaling_2to1 ? 0x10 : 0) |
-                         (r->buttons & INPUT_BUTTON_LEFT ? 4 : 0) |
+        b[0] = (uint8_t)((r->remote ? 0x40 : 0) | (r->enabled ? 0x20 : 0) |
+                         (r->scaling_2to1 ? 0x10 : 0) | (r->buttons & INPUT_BUTTON_LEFT ? 4 : 0) |
                          (r->buttons & INPUT_BUTTON_MIDDLE ? 2 : 0) |
                          (r->buttons & INPUT_BUTTON_RIGHT ? 1 : 0));
         b[1] = r->resolution;
@@ -746,7 +806,7 @@ static bool mouse_query(struct ps2_mouse *m, uint8_t v)
 
 static void mouse_command(struct ps2_mouse *m, uint8_t v)
 {
-    static const uint8_t bat[] = { PS2_ACK, PS2_BAT_OK, 0x00 };
+    static const uint8_t bat[] = {PS2_ACK, PS2_BAT_OK, 0x00};
     struct ps2_mouse_regs *r = &m->r;
 
     switch (v) {
@@ -829,8 +889,8 @@ uint8_t ps2_mouse_read(struct ps2_mouse *m)
     return v;
 }
 
-int ps2_mouse_init(struct ps2_mouse *m, struct loop *loop, struct input *input, void (*notify)(void *opaque),
-                   void *opaque)
+int ps2_mouse_init(struct ps2_mouse *m, struct loop *loop, struct input *input,
+                   void (*notify)(void *opaque), void *opaque)
 {
     m->h.loop = loop;
     m->h.notify = notify;
@@ -863,7 +923,7 @@ bool ps2_mouse_state(struct ps2_mouse_regs *r, struct save_stream *s)
     bool ok = fifo_state(&r->out.reply, s);
 
     ok = fifo_state(&r->out.stream, s) && ok;
-    uint32_t counters[3] = { (uint32_t)r->dx, (uint32_t)r->dy, (uint32_t)r->dz };
+    uint32_t counters[3] = {(uint32_t)r->dx, (uint32_t)r->dy, (uint32_t)r->dz};
 
     save_bytes(s, r->last, sizeof(r->last));
     save_u8(s, &r->last_len);
@@ -895,6 +955,7 @@ bool ps2_mouse_state(struct ps2_mouse_regs *r, struct save_stream *s)
 void ps2_mouse_loaded(struct ps2_mouse *m)
 {
     timer_cancel(&m->h.timer);
-    m->h.next_ns = loop_now(m->h.loop, LOOP_VIRTUAL) + 1; /* so that waiting movement arms the timer */
+    m->h.next_ns =
+        loop_now(m->h.loop, LOOP_VIRTUAL) + 1; /* so that waiting movement arms the timer */
     mouse_report(m);
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * PS/2 keyboard (IBM enhanced, 102 keys and more, scan code sets 1-3) and mouse (standard, IntelliMouse wheel, five buttons),
- * as they stand behind the 8042's two ports. Parts of struct i8042, not devices of the board.
- * Sources: IBM PS/2 Hardware Interface Technical Reference (keyboard and auxiliary device sections); Microsoft
- * "Keyboard Scan Code Specification" 1.3a; Microsoft IntelliMouse wheel protocol.
+ * PS/2 keyboard (IBM enhanced, 102 keys and more, scan code sets 1-3) and mouse (standard,
+ * IntelliMouse wheel, five buttons), as they stand behind the 8042's two ports. Parts of struct
+ * i8042, not devices of the board. Sources: IBM PS/2 Hardware Interface Technical Reference
+ * (keyboard and auxiliary device sections); Microsoft "Keyboard Scan Code Specification" 1.3a;
+ * Microsoft IntelliMouse wheel protocol.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -35,8 +36,9 @@ struct ps2_kbd_regs {
     uint8_t typematic;  /* argument of the typematic command */
     uint8_t print_mode; /* how Print Screen was pressed: enum in ps2.c */
     bool scanning;
-    uint8_t down[32];   /* bit per key number: held, and not kept from the guest because the queue was full */
-    uint8_t late[32];   /* released, but the break code found the queue full and is still to come */
+    uint8_t down
+        [32]; /* bit per key number: held, and not kept from the guest because the queue was full */
+    uint8_t late[32]; /* released, but the break code found the queue full and is still to come */
     uint8_t repeats[18]; /* set 3, bit per scan code below 0x90: sends makes again while held */
     uint8_t breaks[18];  /* set 3: sends a break code */
 };
@@ -61,7 +63,7 @@ struct ps2_mouse_regs {
     uint8_t buttons;           /* INPUT_BUTTON_* now */
     uint8_t sent_buttons;      /* ... and as last reported */
     bool remote, wrap, enabled, scaling_2to1;
-    bool refused; /* the last command was answered with RESEND */
+    bool refused;       /* the last command was answered with RESEND */
     int32_t dx, dy, dz; /* movement not reported yet; dy down, dz towards the user */
 };
 
@@ -69,16 +71,18 @@ struct ps2_mouse {
     struct ps2_mouse_regs r;
     struct {
         struct loop *loop;
-        struct timer timer;   /* armed only while movement waits for its turn */
-        uint64_t next_ns;     /* earliest time of the next movement packet */
+        struct timer timer; /* armed only while movement waits for its turn */
+        uint64_t next_ns;   /* earliest time of the next movement packet */
         void (*notify)(void *opaque);
         void *opaque;
     } h;
 };
 
-/* Both: notify(opaque) is called whenever bytes become available outside of ps2_*_write(). `input` may be NULL (no viewers).
- * ps2_*_init() registers with `input`: 0 or -errno. ps2_*_fini() undoes it. */
-int ps2_kbd_init(struct ps2_kbd *k, struct input *input, void (*notify)(void *opaque), void *opaque);
+/* Both: notify(opaque) is called whenever bytes become available outside of ps2_*_write(). `input`
+ * may be NULL (no viewers). ps2_*_init() registers with `input`: 0 or -errno. ps2_*_fini() undoes
+ * it. */
+int ps2_kbd_init(struct ps2_kbd *k, struct input *input, void (*notify)(void *opaque),
+                 void *opaque);
 void ps2_kbd_fini(struct ps2_kbd *k);
 void ps2_kbd_reset(struct ps2_kbd *k); /* power-on state, nothing queued */
 /* A byte from the host: command or argument. */
@@ -87,12 +91,13 @@ bool ps2_kbd_has_reply(const struct ps2_kbd *k);
 bool ps2_kbd_has_scancode(const struct ps2_kbd *k);
 /* Takes the next byte (an answer first); only when there is one. */
 uint8_t ps2_kbd_read(struct ps2_kbd *k);
-/* Moves the registers; false if what was loaded is refused. Nothing is applied until ps2_kbd_loaded(). */
+/* Moves the registers; false if what was loaded is refused. Nothing is applied until
+ * ps2_kbd_loaded(). */
 bool ps2_kbd_state(struct ps2_kbd_regs *r, struct save_stream *s);
 void ps2_kbd_loaded(struct ps2_kbd *k);
 
-int ps2_mouse_init(struct ps2_mouse *m, struct loop *loop, struct input *input, void (*notify)(void *opaque),
-                   void *opaque);
+int ps2_mouse_init(struct ps2_mouse *m, struct loop *loop, struct input *input,
+                   void (*notify)(void *opaque), void *opaque);
 void ps2_mouse_fini(struct ps2_mouse *m, struct input *input);
 void ps2_mouse_reset(struct ps2_mouse *m);
 void ps2_mouse_write(struct ps2_mouse *m, uint8_t value);

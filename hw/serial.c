@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * 16550A UART. Source: National Semiconductor PC16550D data sheet (register table II, interrupt table IV, sections 8.1-8.11).
+ * 16550A UART. Source: National Semiconductor PC16550D data sheet (register table II, interrupt
+ * table IV, sections 8.1-8.11).
  *
- * Transmission takes no guest time: a byte leaves as soon as the back end takes it, so the transmitter is empty again before the
- * write returns. Only when the back end stalls do shift register and FIFO fill, with the status bits to match.
+ * Transmission takes no guest time: a byte leaves as soon as the back end takes it, so the
+ * transmitter is empty again before the write returns. Only when the back end stalls do shift
+ * register and FIFO fill, with the status bits to match.
  */
 #include "hw/serial.h"
 
@@ -38,9 +40,27 @@ enum serial_iir {
     IIR_FIFO = 0xc0,
 };
 
-enum serial_fcr { FCR_ENABLE = 0x01, FCR_RX_RESET = 0x02, FCR_TX_RESET = 0x04, FCR_DMA = 0x08, FCR_TRIGGER = 0xc0 };
-enum serial_lcr { LCR_WLS = 0x03, LCR_STB = 0x04, LCR_PEN = 0x08, LCR_BREAK = 0x40, LCR_DLAB = 0x80 };
-enum serial_mcr { MCR_DTR = 0x01, MCR_RTS = 0x02, MCR_OUT1 = 0x04, MCR_OUT2 = 0x08, MCR_LOOP = 0x10 };
+enum serial_fcr {
+    FCR_ENABLE = 0x01,
+    FCR_RX_RESET = 0x02,
+    FCR_TX_RESET = 0x04,
+    FCR_DMA = 0x08,
+    FCR_TRIGGER = 0xc0
+};
+enum serial_lcr {
+    LCR_WLS = 0x03,
+    LCR_STB = 0x04,
+    LCR_PEN = 0x08,
+    LCR_BREAK = 0x40,
+    LCR_DLAB = 0x80
+};
+enum serial_mcr {
+    MCR_DTR = 0x01,
+    MCR_RTS = 0x02,
+    MCR_OUT1 = 0x04,
+    MCR_OUT2 = 0x08,
+    MCR_LOOP = 0x10
+};
 
 enum serial_lsr {
     LSR_DR = 0x01,
@@ -55,17 +75,25 @@ enum serial_lsr {
 };
 
 enum serial_msr {
-    MSR_DCTS = 0x01, MSR_DDSR = 0x02, MSR_TERI = 0x04, MSR_DDCD = 0x08,
-    MSR_CTS = 0x10, MSR_DSR = 0x20, MSR_RI = 0x40, MSR_DCD = 0x80,
-    MSR_DELTAS = 0x0f, MSR_LINES = 0xf0,
+    MSR_DCTS = 0x01,
+    MSR_DDSR = 0x02,
+    MSR_TERI = 0x04,
+    MSR_DDCD = 0x08,
+    MSR_CTS = 0x10,
+    MSR_DSR = 0x20,
+    MSR_RI = 0x40,
+    MSR_DCD = 0x80,
+    MSR_DELTAS = 0x0f,
+    MSR_LINES = 0xf0,
 };
 
 enum { SERIAL_PORTS = 4, SERIAL_FIFO = 16, SERIAL_BASE_BAUD = 115200 };
 
 /*
- * After a write to THR the interrupt line (not the registers) waits this long, per byte of transmitter FIFO, before it shows
- * "transmitter empty". A driver that fills the FIFO byte by byte, or that polls IIR until it has no more to send, thus costs one
- * line change per burst, not two per byte. One character at 115200 baud takes 87 us, so drivers expect a longer wait than this.
+ * After a write to THR the interrupt line (not the registers) waits this long, per byte of
+ * transmitter FIFO, before it shows "transmitter empty". A driver that fills the FIFO byte by byte,
+ * or that polls IIR until it has no more to send, thus costs one line change per burst, not two per
+ * byte. One character at 115200 baud takes 87 us, so drivers expect a longer wait than this.
  */
 #define THRE_DELAY_NS 20000u
 
@@ -96,9 +124,9 @@ struct serial {
         struct board *board;
         struct chardev *chardev; /* may be NULL */
         struct serial *sibling;  /* the other port on the same interrupt line, or NULL */
-        struct timer timeout;    /* receiver: four character times without a read or a new character */
-        struct timer thre;       /* armed while the line hides thre_pending */
-        bool level;              /* our part of the line */
+        struct timer timeout; /* receiver: four character times without a read or a new character */
+        struct timer thre;    /* armed while the line hides thre_pending */
+        bool level;           /* our part of the line */
         int region;
     } h;
 };
@@ -106,7 +134,7 @@ struct serial {
 static const struct {
     uint16_t base;
     uint8_t irq;
-} serial_ports[SERIAL_PORTS] = { { 0x3f8, 4 }, { 0x2f8, 3 }, { 0x3e8, 4 }, { 0x2e8, 3 } };
+} serial_ports[SERIAL_PORTS] = {{0x3f8, 4}, {0x2f8, 3}, {0x3e8, 4}, {0x2e8, 3}};
 
 static bool fifo_mode(const struct serial_regs *r)
 {
@@ -147,7 +175,7 @@ static uint8_t fifo_get(struct serial_fifo *f)
 /* The interrupt with the highest priority (table IV). */
 static uint8_t interrupt_id(const struct serial_regs *r)
 {
-    static const uint8_t trigger[4] = { 1, 4, 8, 14 };
+    static const uint8_t trigger[4] = {1, 4, 8, 14};
 
     if ((r->ier & IER_ELSI) && r->lsr_errors) {
         return IIR_RLS;
@@ -192,7 +220,8 @@ static void thre_timer(void *arg)
 static uint64_t four_chars_ns(const struct serial_regs *r)
 {
     unsigned divisor = (unsigned)r->dlm << 8 | r->dll;
-    unsigned bits = 6u + (r->lcr & LCR_WLS) + (r->lcr & LCR_PEN ? 1u : 0) + (r->lcr & LCR_STB ? 2u : 1u);
+    unsigned bits =
+        6u + (r->lcr & LCR_WLS) + (r->lcr & LCR_PEN ? 1u : 0) + (r->lcr & LCR_STB ? 2u : 1u);
 
     return 4ull * bits * (divisor ? divisor : 1) * 1000000000u / SERIAL_BASE_BAUD;
 }
@@ -281,8 +310,8 @@ static uint8_t rbr_read(struct serial *s)
 /* ---- transmitter ---- */
 
 /* One character out. False: the back end stalls.
- * DEVIATION: the word length cuts characters in loop mode only: early boot code prints before it has programmed LCR, whose reset value
- * means five bits. */
+ * DEVIATION: the word length cuts characters in loop mode only: early boot code prints before it
+ * has programmed LCR, whose reset value means five bits. */
 static bool tx_send(struct serial *s, uint8_t v)
 {
     if (s->r.mcr & MCR_LOOP) {
@@ -339,7 +368,8 @@ static void thr_write(struct serial *s, uint8_t v)
     tx_run(s);
     if (r->ier & IER_ETBEI) {
         if (!s->h.thre.armed) {
-            timer_set(&s->h.thre, loop_now(s->h.board->loop, LOOP_VIRTUAL) + THRE_DELAY_NS * fifo_size(r));
+            timer_set(&s->h.thre,
+                      loop_now(s->h.board->loop, LOOP_VIRTUAL) + THRE_DELAY_NS * fifo_size(r));
         }
         update_irq(s);
     } else if (r->mcr & MCR_LOOP) {
@@ -397,7 +427,8 @@ static void ier_write(struct serial *s, uint8_t v)
     update_irq(s);
 }
 
-/* Modem inputs: in loop mode the four outputs; else a peer that is always there. Changes set the delta bits. */
+/* Modem inputs: in loop mode the four outputs; else a peer that is always there. Changes set the
+ * delta bits. */
 static void update_modem(struct serial_regs *r)
 {
     uint8_t lines = MSR_CTS | MSR_DSR | MSR_DCD;
@@ -561,7 +592,8 @@ static void serial_reset(void *dev)
 
     memset(&s->r, 0, sizeof(s->r));
     s->r.msr = MSR_CTS | MSR_DSR | MSR_DCD;
-    s->r.mcr = MCR_OUT2; /* DEVIATION: 0 on the chip; on the peer a guest that never writes MCR has interrupts */
+    s->r.mcr =
+        MCR_OUT2; /* DEVIATION: 0 on the chip; on the peer a guest that never writes MCR has interrupts */
     s->r.dll = 12; /* undefined on the chip; 9600 baud keeps the timeout sane */
     timer_cancel(&s->h.timeout);
     timer_cancel(&s->h.thre);
@@ -582,7 +614,8 @@ static int serial_state(void *dev, struct save_stream *st)
 {
     struct serial *s = dev;
     struct serial_regs r = s->r;
-    uint8_t *bytes[] = { &r.ier, &r.fcr, &r.lcr, &r.mcr, &r.msr, &r.scr, &r.dll, &r.dlm, &r.lsr_errors, &r.rbr, &r.tsr };
+    uint8_t *bytes[] = {&r.ier, &r.fcr, &r.lcr,        &r.mcr, &r.msr, &r.scr,
+                        &r.dll, &r.dlm, &r.lsr_errors, &r.rbr, &r.tsr};
 
     fifo_state(&r.rx, st);
     fifo_state(&r.tx, st);
@@ -594,8 +627,9 @@ static int serial_state(void *dev, struct save_stream *st)
     save_bool(st, &r.thre_pending);
     save_bool(st, &r.timeout_pending);
     if (st->loading) {
-        bool ok = !(r.ier & ~0x0f) && !(r.mcr & ~0x1f) && !(r.fcr & ~(FCR_ENABLE | FCR_DMA | FCR_TRIGGER)) &&
-                  r.rx.head < SERIAL_FIFO && r.tx.head < SERIAL_FIFO && r.rx.count <= fifo_size(&r) &&
+        bool ok = !(r.ier & ~0x0f) && !(r.mcr & ~0x1f) &&
+                  !(r.fcr & ~(FCR_ENABLE | FCR_DMA | FCR_TRIGGER)) && r.rx.head < SERIAL_FIFO &&
+                  r.tx.head < SERIAL_FIFO && r.rx.count <= fifo_size(&r) &&
                   r.tx.count <= fifo_size(&r) && !(r.lsr_errors & ~(LSR_OE | LSR_CHAR_ERRORS));
 
         if (st->error || !ok) {
@@ -631,8 +665,9 @@ static void serial_destroy(void *dev)
     free(s);
 }
 
-static const struct io_ops serial_io = { .read = serial_read, .write = serial_write, .max_size = 1 };
-static const struct chardev_client serial_client = { .receive = serial_receive, .writable = serial_writable };
+static const struct io_ops serial_io = {.read = serial_read, .write = serial_write, .max_size = 1};
+static const struct chardev_client serial_client = {.receive = serial_receive,
+                                                    .writable = serial_writable};
 
 static const struct device_ops serial_ops = {
     .name = "serial",

@@ -5,6 +5,6 @@
 struct board;
 struct chardev;
 
-/* Adds COM<index + 1> (index 0..3). c: its back end (borrowed, must outlive the board; NULL: nothing is connected).
- * 0, or -errno (-EINVAL: no such port) and the board unchanged. */
+/* Adds COM<index + 1> (index 0..3). c: its back end (borrowed, must outlive the board; NULL:
+ * nothing is connected). 0, or -errno (-EINVAL: no such port) and the board unchanged. */
 int serial_create(struct board *b, unsigned index, struct chardev *c);

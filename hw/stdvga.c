@@ -41,18 +41,20 @@ void stdvga_edid(uint8_t edid[STDVGA_EDID_SIZE])
         0x22, 0xcd, 0x11, 0x11, 0x01, 0x00, 0x00, 0x00, /* "HVM", product 0x1111, serial 1 */
         0x01, 0x22,                                     /* week 1 of 2024 */
         0x01, 0x04,                                     /* version 1.4 */
-        0xa5, 0x20, 0x18, 0x78, 0x06, /* digital, 8 bits; 32x24 cm; gamma 2.2; sRGB, preferred timing */
+        0xa5, 0x20, 0x18, 0x78,
+        0x06, /* digital, 8 bits; 32x24 cm; gamma 2.2; sRGB, preferred timing */
         0xee, 0x91, 0xa3, 0x54, 0x4c, 0x99, 0x26, 0x0f, 0x50, 0x54, /* sRGB chromaticity */
-        0x21, 0x08, 0x00,                                           /* 640x480, 800x600, 1024x768 at 60 Hz */
-        0x81, 0x80, 0x81, 0x00, 0x95, 0x00, 0xa9, 0x40,             /* 1280x1024 1280x800 1440x900 1600x1200 */
-        0xb3, 0x00, 0xd1, 0xc0, 0xd1, 0x00, 0x8b, 0xc0,             /* 1680x1050 1920x1080 1920x1200 1360x768 */
+        0x21, 0x08, 0x00,                               /* 640x480, 800x600, 1024x768 at 60 Hz */
+        0x81, 0x80, 0x81, 0x00, 0x95, 0x00, 0xa9, 0x40, /* 1280x1024 1280x800 1440x900 1600x1200 */
+        0xb3, 0x00, 0xd1, 0xc0, 0xd1, 0x00, 0x8b, 0xc0, /* 1680x1050 1920x1080 1920x1200 1360x768 */
         /* preferred: 1024x768, 65.00 MHz, blanking 320x38, sync +24 136, +3 6, negative */
-        0x64, 0x19, 0x00, 0x40, 0x41, 0x00, 0x26, 0x30, 0x18, 0x88, 0x36, 0x00, 0x40, 0xf0, 0x00, 0x00, 0x00, 0x18,
+        0x64, 0x19, 0x00, 0x40, 0x41, 0x00, 0x26, 0x30, 0x18, 0x88, 0x36, 0x00, 0x40, 0xf0, 0x00,
+        0x00, 0x00, 0x18,
         /* limits: 50-125 Hz, 30-160 kHz, 650 MHz */
-        0x00, 0x00, 0x00, 0xfd, 0x00, 0x32, 0x7d, 0x1e, 0xa0, 0x41, 0x00, 0x0a, 0x20, 0x20, 0x20, 0x20, 0x20, 0x20,
-        0x00, 0x00, 0x00, 0xfc, 0x00, 'h', 'v', 'm', '-', 'd', 'm', 0x0a, 0x20, 0x20, 0x20, 0x20, 0x20, 0x20, 0x00,
-        0x00, 0x00, 0x10, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-        0x00, /* no extension; checksum */
+        0x00, 0x00, 0x00, 0xfd, 0x00, 0x32, 0x7d, 0x1e, 0xa0, 0x41, 0x00, 0x0a, 0x20, 0x20, 0x20,
+        0x20, 0x20, 0x20, 0x00, 0x00, 0x00, 0xfc, 0x00, 'h', 'v', 'm', '-', 'd', 'm', 0x0a, 0x20,
+        0x20, 0x20, 0x20, 0x20, 0x20, 0x00, 0x00, 0x00, 0x10, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, /* no extension; checksum */
     };
     unsigned sum = 0;
 
@@ -91,8 +93,9 @@ static uint32_t dispi_start(const struct stdvga *s)
 }
 
 /*
- * Makes the registers consistent: the picture fits in the memory from where it starts. Whoever asks for more gets what
- * fits. The horizontal offset may be anything: a driver turns a byte offset into whole lines and a rest.
+ * Makes the registers consistent: the picture fits in the memory from where it starts. Whoever asks
+ * for more gets what fits. The horizontal offset may be anything: a driver turns a byte offset into
+ * whole lines and a rest.
  */
 static void dispi_fix(struct stdvga *s)
 {
@@ -106,11 +109,13 @@ static void dispi_fix(struct stdvga *s)
 
     x = x < align ? align : x & ~(align - 1);
     virt = virt < x ? x : virt & ~(align - 1);
-    s->r.pitch = pixel_bytes(bpp, virt); /* at most 64000 bytes, so at least 16 lines fit in 1 MiB */
+    s->r.pitch =
+        pixel_bytes(bpp, virt); /* at most 64000 bytes, so at least 16 lines fit in 1 MiB */
     lines = vram / s->r.pitch;
     d[DISPI_BPP] = (uint16_t)bpp;
     d[DISPI_XRES] = (uint16_t)x;
-    d[DISPI_YRES] = (uint16_t)min32(min32(d[DISPI_YRES] != 0 ? d[DISPI_YRES] : 1, DISPI_MAX_YRES), lines);
+    d[DISPI_YRES] =
+        (uint16_t)min32(min32(d[DISPI_YRES] != 0 ? d[DISPI_YRES] : 1, DISPI_MAX_YRES), lines);
     d[DISPI_VIRT_WIDTH] = (uint16_t)virt;
     d[DISPI_VIRT_HEIGHT] = (uint16_t)lines; /* wraps in small modes, as on the peer */
     d[DISPI_X_OFFSET] = (uint16_t)min32(d[DISPI_X_OFFSET], DISPI_MAX_XRES);
@@ -123,7 +128,8 @@ static void dispi_fix(struct stdvga *s)
     }
 }
 
-/* While enabled the VGA registers show a matching mode: guests and BIOSes read them, and the window decodes by them. */
+/* While enabled the VGA registers show a matching mode: guests and BIOSes read them, and the window
+ * decodes by them. */
 static void dispi_set_vga(struct stdvga *s)
 {
     const uint16_t *d = s->r.dispi;
@@ -136,8 +142,8 @@ static void dispi_set_vga(struct stdvga *s)
     r->crtc[CRTC_OFFSET] = (uint8_t)(s->r.pitch >> 3);
     r->crtc[CRTC_HDISP] = (uint8_t)((d[DISPI_XRES] >> 3) - 1);
     r->crtc[CRTC_VDISP_END] = (uint8_t)last_line;
-    r->crtc[CRTC_OVERFLOW] =
-        (uint8_t)((r->crtc[CRTC_OVERFLOW] & 0xbdu) | (last_line >> 7 & 0x02) | (last_line >> 3 & 0x40) | 0x10);
+    r->crtc[CRTC_OVERFLOW] = (uint8_t)((r->crtc[CRTC_OVERFLOW] & 0xbdu) | (last_line >> 7 & 0x02) |
+                                       (last_line >> 3 & 0x40) | 0x10);
     r->crtc[CRTC_LINE_COMPARE] = 0xff;
     r->crtc[CRTC_MAX_SCAN] = (uint8_t)((r->crtc[CRTC_MAX_SCAN] & ~0x9f) | 0x40);
     if (bpp == 4) {
@@ -149,7 +155,8 @@ static void dispi_set_vga(struct stdvga *s)
     s->v.h.timing_valid = false;
 }
 
-/* With VBE on the window is a plain piece of memory, or planes by the VGA registers with 4 bits a pixel. */
+/* With VBE on the window is a plain piece of memory, or planes by the VGA registers with 4 bits a
+ * pixel. */
 static void update_window(struct stdvga *s)
 {
     s->v.h.win_linear = (s->r.dispi[DISPI_ENABLE] & DISPI_ENABLED) && s->r.dispi[DISPI_BPP] != 4;
@@ -186,10 +193,12 @@ static void write_enable(struct stdvga *s, uint16_t val)
 
 static void write_bank(struct stdvga *s, uint16_t val)
 {
-    /* Banks of 64 KiB of window addresses, which are plane addresses (4 bytes each) with 4 bits a pixel. */
+    /* Banks of 64 KiB of window addresses, which are plane addresses (4 bytes each) with 4 bits a
+     * pixel. */
     uint32_t banks = s->v.h.size >> (s->r.dispi[DISPI_BPP] == 4 ? 18 : 16);
 
-    while ((banks & (banks - 1)) != 0) { /* the highest power of two: the bank number wraps as a bit field */
+    while ((banks & (banks - 1)) !=
+           0) { /* the highest power of two: the bank number wraps as a bit field */
         banks &= banks - 1;
     }
     s->r.dispi[DISPI_BANK] = (uint16_t)(val & (banks - 1));
@@ -232,7 +241,8 @@ static void dispi_write(struct stdvga *s, unsigned index, uint16_t val)
 
 static uint16_t dispi_read(struct stdvga *s, unsigned index)
 {
-    static const uint16_t caps[] = {[DISPI_XRES] = DISPI_MAX_XRES, [DISPI_YRES] = DISPI_MAX_YRES, [DISPI_BPP] = 32};
+    static const uint16_t caps[] = {
+        [DISPI_XRES] = DISPI_MAX_XRES, [DISPI_YRES] = DISPI_MAX_YRES, [DISPI_BPP] = 32};
 
     if (index >= DISPI_COUNT) {
         return 0;
@@ -246,7 +256,8 @@ static uint16_t dispi_read(struct stdvga *s, unsigned index)
     return s->r.dispi[index];
 }
 
-/* Ports 0x1ce..0x1d1: index, data at 0x1cf and, for those who like alignment, at 0x1d0. Words only. */
+/* Ports 0x1ce..0x1d1: index, data at 0x1cf and, for those who like alignment, at 0x1d0. Words only.
+ * */
 static uint64_t dispi_port_read(void *dev, uint64_t offset, unsigned size)
 {
     struct stdvga *s = dev;
@@ -271,7 +282,8 @@ static void dispi_port_write(void *dev, uint64_t offset, unsigned size, uint64_t
     }
 }
 
-static const struct io_ops dispi_ops = {.read = dispi_port_read, .write = dispi_port_write, .max_size = 4};
+static const struct io_ops dispi_ops = {
+    .read = dispi_port_read, .write = dispi_port_write, .max_size = 4};
 
 /* ---- BAR2 ---- */
 
@@ -309,12 +321,13 @@ static void mmio_write(void *dev, uint64_t offset, unsigned size, uint64_t value
     struct stdvga *s = dev;
     uint32_t off = (uint32_t)offset;
 
-    /* DEVIATION: the byte order register stays little endian, because no x86 guest wants the other. */
+    /* DEVIATION: the byte order register stays little endian, because no x86 guest wants the other.
+     * */
     for (unsigned i = 0; i < size; i++, off++) {
         if (off >= STDVGA_MMIO_VGA && off < STDVGA_MMIO_VGA + 0x20) {
             vga_io_write(&s->v, 0x3c0 + off - STDVGA_MMIO_VGA, (uint8_t)(value >> (8 * i)));
-        } else if (off >= STDVGA_MMIO_DISPI && off < STDVGA_MMIO_DISPI + 2 * DISPI_COUNT && !(off & 1) &&
-                   i + 1 < size) {
+        } else if (off >= STDVGA_MMIO_DISPI && off < STDVGA_MMIO_DISPI + 2 * DISPI_COUNT &&
+                   !(off & 1) && i + 1 < size) {
             dispi_write(s, (off - STDVGA_MMIO_DISPI) / 2, (uint16_t)(value >> (8 * i)));
         }
     }
@@ -330,7 +343,8 @@ static unsigned lfb_read_rep(void *dev, uint64_t offset, unsigned size, void *bu
     return count;
 }
 
-static unsigned lfb_write_rep(void *dev, uint64_t offset, unsigned size, const void *buf, unsigned count)
+static unsigned lfb_write_rep(void *dev, uint64_t offset, unsigned size, const void *buf,
+                              unsigned count)
 {
     vga_linear_write(dev, offset, buf, size * count);
     return count;
@@ -349,8 +363,11 @@ static void lfb_write(void *dev, uint64_t offset, unsigned size, uint64_t value)
     vga_linear_write(dev, offset, (const uint8_t *)&value, size);
 }
 
-static const struct io_ops lfb_ops = {
-    .read = lfb_read, .write = lfb_write, .read_rep = lfb_read_rep, .write_rep = lfb_write_rep, .max_size = 8};
+static const struct io_ops lfb_ops = {.read = lfb_read,
+                                      .write = lfb_write,
+                                      .read_rep = lfb_read_rep,
+                                      .write_rep = lfb_write_rep,
+                                      .max_size = 8};
 
 /* ---- picture ---- */
 
@@ -359,7 +376,8 @@ static void dispi_mode(struct vga *v, struct vga_mode *m)
     const struct stdvga *s = of_vga(v);
     const uint16_t *d = s->r.dispi;
     static const uint8_t format[33] = {
-        [4] = VGA_PLANAR, [8] = VGA_PAL8, [15] = VGA_RGB555, [16] = VGA_RGB565, [24] = VGA_RGB888, [32] = VGA_RGB8888,
+        [4] = VGA_PLANAR,  [8] = VGA_PAL8,    [15] = VGA_RGB555,
+        [16] = VGA_RGB565, [24] = VGA_RGB888, [32] = VGA_RGB8888,
     };
 
     if (!(d[DISPI_ENABLE] & DISPI_ENABLED)) {
@@ -407,7 +425,8 @@ static int stdvga_state(void *dev, struct save_stream *st)
     if (!st->loading) {
         return ret != 0 ? ret : st->error;
     }
-    if (ret != 0 || st->error != 0 || r.dispi[DISPI_ID] < DISPI_ID0 || r.dispi[DISPI_ID] > DISPI_ID5) {
+    if (ret != 0 || st->error != 0 || r.dispi[DISPI_ID] < DISPI_ID0 ||
+        r.dispi[DISPI_ID] > DISPI_ID5) {
         return -EINVAL;
     }
     s->r = r;
@@ -434,7 +453,11 @@ static void stdvga_destroy(void *dev)
 }
 
 static const struct pci_device_ops stdvga_ops = {
-    .base = {.name = "stdvga", .version = 1, .reset = stdvga_reset, .state = stdvga_state, .destroy = stdvga_destroy},
+    .base = {.name = "stdvga",
+             .version = 1,
+             .reset = stdvga_reset,
+             .state = stdvga_state,
+             .destroy = stdvga_destroy},
 };
 
 int stdvga_create(struct board *b, const struct vga_config *cfg, struct display *d)

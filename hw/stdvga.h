@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* Standard VGA with the Bochs VBE extension (PCI 1234:1111). stdvga_create() is declared in hw/vga.h; this is for
- * tests. */
+/* Standard VGA with the Bochs VBE extension (PCI 1234:1111). stdvga_create() is declared in
+ * hw/vga.h; this is for tests. */
 #include "hw/vga.h"
 
 enum dispi_reg { /* Bochs VBE DISPI interface; index at port 0x1ce, data at 0x1cf */

@@ -58,22 +58,23 @@ void vga_update_window(struct vga *v)
     v->h.win_map = v->h.win_linear || (v->r.seq[SEQ_MEM_MODE] & SEQ_MEM_CHAIN4) ? WIN_CHAIN4
                    : (v->r.gfx[GFX_MODE] & GFX_MODE_ODD_EVEN) != 0              ? WIN_ODD_EVEN
                                                                                 : WIN_PLANAR;
-    v->h.win_plain = (g[GFX_MODE] & 3) == 0 && (g[GFX_ROTATE] & 0x1f) == 0 && (g[GFX_ENABLE_SR] & 0x0f) == 0 &&
-                     g[GFX_BIT_MASK] == 0xff;
+    v->h.win_plain = (g[GFX_MODE] & 3) == 0 && (g[GFX_ROTATE] & 0x1f) == 0 &&
+                     (g[GFX_ENABLE_SR] & 0x0f) == 0 && g[GFX_BIT_MASK] == 0xff;
     v->h.io_3d = (v->r.misc & MISC_COLOR) != 0;
 }
 
 /* ---- status and timing ---- */
 
-/* Frame times from the CRTC. A programmed frame that no monitor would take (other clocks, nonsense) becomes 60 Hz. */
+/* Frame times from the CRTC. A programmed frame that no monitor would take (other clocks, nonsense)
+ * becomes 60 Hz. */
 static void update_timing(struct vga *v)
 {
     static const uint32_t khz[4] = {25175, 28322, 25175, 25175};
     const uint8_t *c = v->r.crtc;
     uint32_t ovf = c[CRTC_OVERFLOW];
     uint64_t htotal = c[CRTC_HTOTAL] + 5u;
-    uint64_t dots =
-        htotal * (v->r.seq[SEQ_CLOCK] & SEQ_CLOCK_8DOT ? 8 : 9) * (v->r.seq[SEQ_CLOCK] & SEQ_CLOCK_HALF ? 2 : 1);
+    uint64_t dots = htotal * (v->r.seq[SEQ_CLOCK] & SEQ_CLOCK_8DOT ? 8 : 9) *
+                    (v->r.seq[SEQ_CLOCK] & SEQ_CLOCK_HALF ? 2 : 1);
     uint64_t vtotal = (c[CRTC_VTOTAL] | (ovf & 1) << 8 | (ovf & 0x20) << 4) + 2u;
     uint64_t vdisp = (c[CRTC_VDISP_END] | (ovf & 2) << 7 | (ovf & 0x40) << 3) + 1u;
     uint64_t vsync = c[CRTC_VSYNC_START] | (ovf & 4) << 6 | (ovf & 0x80) << 2;
@@ -96,8 +97,9 @@ static void update_timing(struct vga *v)
 }
 
 /*
- * Input status 1 by the clock. The vertical retrace is a pulse of 60 us, which a guest that polls slowly (each poll is
- * a trip to us) would miss for seconds, so each retrace is shown to at least one read.
+ * Input status 1 by the clock. The vertical retrace is a pulse of 60 us, which a guest that polls
+ * slowly (each poll is a trip to us) would miss for seconds, so each retrace is shown to at least
+ * one read.
  */
 static uint8_t read_status1(struct vga *v)
 {
@@ -214,7 +216,8 @@ static void write_crtc(struct vga *v, uint8_t val)
 {
     unsigned i = v->r.crtc_index;
 
-    if ((v->r.crtc[CRTC_VSYNC_END] & 0x80) && i <= CRTC_OVERFLOW) { /* protected: only line compare bit 8 */
+    if ((v->r.crtc[CRTC_VSYNC_END] & 0x80) &&
+        i <= CRTC_OVERFLOW) { /* protected: only line compare bit 8 */
         if (i == CRTC_OVERFLOW) {
             v->r.crtc[i] = (uint8_t)((v->r.crtc[i] & ~0x10) | (val & 0x10));
         }
@@ -295,7 +298,8 @@ void vga_port_write(struct vga *v, uint32_t port, uint8_t val)
 
 uint8_t vga_io_read(struct vga *v, uint32_t port)
 {
-    return v->h.adapter->port_read != NULL ? v->h.adapter->port_read(v, port) : vga_port_read(v, port);
+    return v->h.adapter->port_read != NULL ? v->h.adapter->port_read(v, port)
+                                           : vga_port_read(v, port);
 }
 
 void vga_io_write(struct vga *v, uint32_t port, uint8_t val)
@@ -336,7 +340,8 @@ static inline uint8_t rotate_right(uint8_t val, unsigned n)
     return (uint8_t)(val >> n | val << (8 - n));
 }
 
-/* The graphics controller's write data path: what `val` becomes, given the latches. VGA TRM, graphics controller. */
+/* The graphics controller's write data path: what `val` becomes, given the latches. VGA TRM,
+ * graphics controller. */
 static uint32_t write_path(const struct vga *v, uint8_t val)
 {
     const uint8_t *g = v->r.gfx;
@@ -379,10 +384,10 @@ static uint32_t write_path(const struct vga *v, uint8_t val)
 }
 
 /*
- * Plane that a byte at window address addr goes to or comes from in the maps where the address chooses one.
- * DEVIATION: in these maps a write stores the byte as it is, without rotate, functions and bit mask, and odd/even
- * writes go to one plane, chosen with the read map register, as on the peer, whose guests know nothing else; programs
- * use plain writes there.
+ * Plane that a byte at window address addr goes to or comes from in the maps where the address
+ * chooses one. DEVIATION: in these maps a write stores the byte as it is, without rotate, functions
+ * and bit mask, and odd/even writes go to one plane, chosen with the read map register, as on the
+ * peer, whose guests know nothing else; programs use plain writes there.
  */
 static inline uint32_t plane_of(const struct vga *v, uint64_t addr)
 {
@@ -392,7 +397,8 @@ static inline uint32_t plane_of(const struct vga *v, uint64_t addr)
 /* Window address bits below the display address. */
 static const uint8_t window_shift[] = {[WIN_CHAIN4] = 2, [WIN_ODD_EVEN] = 1, [WIN_PLANAR] = 0};
 
-/* Clips [*off, *off + *len) to the decoded part of the window; returns how many bytes were cut in front. */
+/* Clips [*off, *off + *len) to the decoded part of the window; returns how many bytes were cut in
+ * front. */
 static uint32_t clip_window(const struct vga *v, uint32_t *off, uint32_t *len)
 {
     uint32_t cut = *off < v->h.win_first ? v->h.win_first - *off : 0;
@@ -450,8 +456,8 @@ void vga_window_write(struct vga *v, uint32_t off, const uint8_t *buf, uint32_t 
 /* Read mode 1: a bit is set where all planes that matter have the compared colour. */
 static uint32_t color_compare(const struct vga *v)
 {
-    uint32_t diff =
-        (v->r.latch ^ plane_bytes[v->r.gfx[GFX_COMPARE] & 0x0f]) & plane_bytes[v->r.gfx[GFX_DONT_CARE] & 0x0f];
+    uint32_t diff = (v->r.latch ^ plane_bytes[v->r.gfx[GFX_COMPARE] & 0x0f]) &
+                    plane_bytes[v->r.gfx[GFX_DONT_CARE] & 0x0f];
 
     diff |= diff >> 16;
     return (uint8_t) ~(diff | diff >> 8);
@@ -477,7 +483,8 @@ void vga_window_read(struct vga *v, uint32_t off, uint8_t *buf, uint32_t len)
             continue;
         }
         v->r.latch = load32(v->h.mem + at);
-        buf[i] = (uint8_t)(compare ? color_compare(v) : v->r.latch >> (v->r.gfx[GFX_READ_MAP] & 3) * 8);
+        buf[i] =
+            (uint8_t)(compare ? color_compare(v) : v->r.latch >> (v->r.gfx[GFX_READ_MAP] & 3) * 8);
     }
 }
 
@@ -501,7 +508,8 @@ static void port_write(void *dev, uint64_t offset, unsigned size, uint64_t value
 
 static const struct io_ops port_ops = {.read = port_read, .write = port_write, .max_size = 1};
 
-static unsigned window_read_rep(void *dev, uint64_t offset, unsigned size, void *buf, unsigned count)
+static unsigned window_read_rep(void *dev, uint64_t offset, unsigned size, void *buf,
+                                unsigned count)
 {
     struct vga *v = dev;
     void (*fn)(struct vga *, uint32_t, uint8_t *, uint32_t) = v->h.adapter->window_read;
@@ -510,7 +518,8 @@ static unsigned window_read_rep(void *dev, uint64_t offset, unsigned size, void 
     return count;
 }
 
-static unsigned window_write_rep(void *dev, uint64_t offset, unsigned size, const void *buf, unsigned count)
+static unsigned window_write_rep(void *dev, uint64_t offset, unsigned size, const void *buf,
+                                 unsigned count)
 {
     struct vga *v = dev;
     void (*fn)(struct vga *, uint32_t, const uint8_t *, uint32_t) = v->h.adapter->window_write;
@@ -552,7 +561,8 @@ static int add_regions(struct vga *v, const char *name)
 
     for (unsigned i = 0; i < 5; i++) {
         v->h.ports[i] = (struct vga_port_range){v, ranges[i].base};
-        id = bus_add(v->h.bus, BUS_PORT, ranges[i].base, ranges[i].len, &port_ops, &v->h.ports[i], name);
+        id = bus_add(v->h.bus, BUS_PORT, ranges[i].base, ranges[i].len, &port_ops, &v->h.ports[i],
+                     name);
         if (id < 0) {
             return id;
         }
@@ -566,10 +576,11 @@ static int add_regions(struct vga *v, const char *name)
     return 0;
 }
 
-int vga_init(struct vga *v, struct board *b, uint32_t vram_bytes, struct display *d, const struct vga_adapter *adapter,
-             const char *name)
+int vga_init(struct vga *v, struct board *b, uint32_t vram_bytes, struct display *d,
+             const struct vga_adapter *adapter, const char *name)
 {
-    uint32_t size = vram_bytes < VGA_VRAM_MAX ? (vram_bytes + 0xffff) & ~UINT32_C(0xffff) : VGA_VRAM_MAX;
+    uint32_t size =
+        vram_bytes < VGA_VRAM_MAX ? (vram_bytes + 0xffff) & ~UINT32_C(0xffff) : VGA_VRAM_MAX;
     int ret;
 
     v->h.size = size < (1 << 20) ? 1 << 20 : size;
@@ -646,7 +657,8 @@ int vga_state(struct vga *v, struct save_stream *s)
     save_u32(s, &r.latch);
     save_u32(s, &r.bank);
     if (s->loading) {
-        if (s->error != 0 || r.attr_index > 0x3f || r.attr_data > 1 || r.dac_sub > 2 || r.dac_8bit > 1) {
+        if (s->error != 0 || r.attr_index > 0x3f || r.attr_data > 1 || r.dac_sub > 2 ||
+            r.dac_8bit > 1) {
             return -EINVAL;
         }
         v->r = r;

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * The VGA core that both adapters (hw/stdvga.c, hw/cirrus.c) are built on: register file, 0xa0000 window, and the
- * picture. IBM VGA (PS/2 Model 50/60 TRM; register names and bits also in the CL-GD5446 TRM, chapter 4).
+ * The VGA core that both adapters (hw/stdvga.c, hw/cirrus.c) are built on: register file, 0xa0000
+ * window, and the picture. IBM VGA (PS/2 Model 50/60 TRM; register names and bits also in the
+ * CL-GD5446 TRM, chapter 4).
  *
- * Video memory is one linear array: byte c * 4 + p holds plane p of display address c, so that a chain-4 byte address,
- * a linear frame buffer and mode X see the same bytes. DEVIATION: odd/even and chain-4 addresses are packed (A >> 1, A
- * >> 2) where the IBM part leaves gaps and lets the CRTC's word and doubleword modes skip them, because then a linear
- * frame buffer is plain memory; what a guest can see differs only after it mixes addressing modes on the same bytes.
+ * Video memory is one linear array: byte c * 4 + p holds plane p of display address c, so that a
+ * chain-4 byte address, a linear frame buffer and mode X see the same bytes. DEVIATION: odd/even
+ * and chain-4 addresses are packed (A >> 1, A >> 2) where the IBM part leaves gaps and lets the
+ * CRTC's word and doubleword modes skip them, because then a linear frame buffer is plain memory;
+ * what a guest can see differs only after it mixes addressing modes on the same bytes.
  *
  * Loop thread only.
  */
@@ -27,8 +29,9 @@ struct vga_config {
     size_t rom_len;
 };
 
-/* Both adapters create the ISA ports 0x3b4..0x3da, the 0xa0000 window and the PCI function. d may be NULL (no picture
- * is ever wanted) and must outlive the board. 0, or -errno with the board unchanged: -EEXIST (slot or ports taken),
+/* Both adapters create the ISA ports 0x3b4..0x3da, the 0xa0000 window and the PCI function. d may
+ * be NULL (no picture is ever wanted) and must outlive the board. 0, or -errno with the board
+ * unchanged: -EEXIST (slot or ports taken),
  * -ENOMEM. */
 int stdvga_create(struct board *b, const struct vga_config *cfg, struct display *d);
 int cirrus_create(struct board *b, const struct vga_config *cfg, struct display *d);
@@ -86,19 +89,27 @@ enum vga_crtc {
     CRTC_MODE = 0x17,
     CRTC_LINE_COMPARE = 0x18,
 };
-enum vga_attr { ATTR_MODE = 0x10, ATTR_OVERSCAN, ATTR_PLANES, ATTR_PAN, ATTR_COLOR_SELECT, ATTR_COUNT };
+enum vga_attr {
+    ATTR_MODE = 0x10,
+    ATTR_OVERSCAN,
+    ATTR_PLANES,
+    ATTR_PAN,
+    ATTR_COLOR_SELECT,
+    ATTR_COUNT
+};
 
 enum {
     VGA_WINDOW_BASE = 0xa0000,
     VGA_WINDOW_SIZE = 0x20000,
     VGA_VRAM_MAX = 64 << 20,
     VGA_PAGES_MAX = VGA_VRAM_MAX / 4096,
-    VGA_LINE_MAX = DISPLAY_MAX_WIDTH + 64, /* pixels of the line buffer: the widest picture and the panned-out part */
+    VGA_LINE_MAX = DISPLAY_MAX_WIDTH +
+                   64, /* pixels of the line buffer: the widest picture and the panned-out part */
     VGA_CELLS_MAX = 16384,
 };
 
-/* Guest-visible: reset and saved. Arrays are as large as the Cirrus register files; plain VGA uses the first 5, 9 and
- * 0x19. */
+/* Guest-visible: reset and saved. Arrays are as large as the Cirrus register files; plain VGA uses
+ * the first 5, 9 and 0x19. */
 struct vga_regs {
     uint8_t misc;
     uint8_t feature;
@@ -112,7 +123,8 @@ struct vga_regs {
     uint8_t dac_8bit;
     uint8_t pal[768];
     uint32_t latch;
-    uint32_t bank; /* byte offset added to window addresses (plane addresses count in units of 4 bytes) */
+    uint32_t
+        bank; /* byte offset added to window addresses (plane addresses count in units of 4 bytes) */
 };
 
 /* How the bytes of a mode become pixels. */
@@ -128,7 +140,8 @@ enum vga_format {
     VGA_RGB8888,
 };
 
-/* What is on the screen, worked out from the registers at each refresh. Zeroed before it is filled: compared as memory.
+/* What is on the screen, worked out from the registers at each refresh. Zeroed before it is filled:
+ * compared as memory.
  */
 struct vga_mode {
     uint32_t format; /* enum vga_format */
@@ -155,7 +168,8 @@ struct vga_mode {
 
 struct vga;
 
-/* What an adapter changes; each may be NULL: then the core's own is used (or nothing is drawn over). */
+/* What an adapter changes; each may be NULL: then the core's own is used (or nothing is drawn
+ * over). */
 struct vga_adapter {
     uint8_t (*port_read)(struct vga *v, uint32_t port);
     void (*port_write)(struct vga *v, uint32_t port, uint8_t val);
@@ -179,9 +193,10 @@ struct vga_host {
     /* window decoding, from the registers by vga_update_window() */
     uint32_t win_first, win_len; /* offset in the 128 KiB */
     uint8_t win_map;             /* enum window_map in vga.c */
-    bool win_linear;             /* set by the adapter: the window is plain memory whatever the VGA registers say */
-    bool win_plain;              /* writes store the byte: no rotate, set/reset, function, bit mask */
-    bool io_3d;                  /* CRTC at 0x3d4 rather than 0x3b4 */
+    bool
+        win_linear; /* set by the adapter: the window is plain memory whatever the VGA registers say */
+    bool win_plain; /* writes store the byte: no rotate, set/reset, function, bit mask */
+    bool io_3d;     /* CRTC at 0x3d4 rather than 0x3b4 */
     /* retrace */
     bool timing_valid;
     uint64_t frame_ns, line_ns, blank_ns, vsync_ns, hblank_ns, vsync_end_ns;
@@ -214,17 +229,19 @@ struct vga {
 
 /* Power-on values of the core. */
 void vga_reset(struct vga *v);
-/* Moves the core's registers; on load they are checked and derived state is made. 0 or -EINVAL (v unchanged). */
+/* Moves the core's registers; on load they are checked and derived state is made. 0 or -EINVAL (v
+ * unchanged). */
 int vga_state(struct vga *v, struct save_stream *s);
 
-/* Allocates VRAM (vram_bytes: rounded up to 64 KiB, clamped to 1..64 MiB), registers the legacy ports and the window
- * and hooks the display. 0 or -errno with nothing kept. */
-int vga_init(struct vga *v, struct board *b, uint32_t vram_bytes, struct display *d, const struct vga_adapter *adapter,
-             const char *name);
+/* Allocates VRAM (vram_bytes: rounded up to 64 KiB, clamped to 1..64 MiB), registers the legacy
+ * ports and the window and hooks the display. 0 or -errno with nothing kept. */
+int vga_init(struct vga *v, struct board *b, uint32_t vram_bytes, struct display *d,
+             const struct vga_adapter *adapter, const char *name);
 /* Removes what vga_init() made. */
 void vga_fini(struct vga *v);
 
-/* One byte port by its absolute number (0x3b0..0x3df): as the guest sees it (adapter first) / the core's own answer. */
+/* One byte port by its absolute number (0x3b0..0x3df): as the guest sees it (adapter first) / the
+ * core's own answer. */
 uint8_t vga_io_read(struct vga *v, uint32_t port);
 void vga_io_write(struct vga *v, uint32_t port, uint8_t val);
 uint8_t vga_port_read(struct vga *v, uint32_t port);

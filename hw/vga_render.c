@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The picture: from the registers and the video memory to rows of the display. Runs only while somebody looks. */
+/* The picture: from the registers and the video memory to rows of the display. Runs only while
+ * somebody looks. */
 #include <string.h>
 #include <time.h>
 
@@ -11,7 +12,8 @@ enum {
     PAGE = 4096,
 };
 #define CURSOR_HALF_NS 266666667ull /* 16 frames; characters blink half as fast */
-/* Stores that the hypervisor emulates do not show in its dirty map: look at everything now and then (contract 3.4). */
+/* Stores that the hypervisor emulates do not show in its dirty map: look at everything now and then
+ * (contract 3.4). */
 #define FULL_LOOK_NS 2000000000ull
 #define LOOK_MAX_NS  100000000ull
 enum { LOOK_SHARE = 10 };
@@ -43,7 +45,8 @@ static void text_mode(const struct vga *v, struct vga_mode *m)
     m->underline = r->attr[ATTR_MODE] & 2 ? r->crtc[CRTC_UNDERLINE] & 0x1f : 32;
     m->pan = r->attr[ATTR_PAN] & 0x0f;
     if (m->cell_width == 9) {
-        m->pan = m->pan >= 8 ? 0 : m->pan + 1; /* 8 is "not panned" when characters are 9 dots wide */
+        m->pan =
+            m->pan >= 8 ? 0 : m->pan + 1; /* 8 is "not panned" when characters are 9 dots wide */
     } else {
         m->pan &= 7;
     }
@@ -86,8 +89,10 @@ void vga_legacy_mode(const struct vga *v, struct vga_mode *m)
     m->repeat = (c[CRTC_MAX_SCAN] & 0x80 ? 2 : 1) * slow;
     m->row_lines = (c[CRTC_MAX_SCAN] & 0x1f) + 1u;
     m->row_first = (c[CRTC_PRESET_ROW] & 0x1fu) % m->row_lines;
-    m->line_compare = (c[CRTC_LINE_COMPARE] | (ovf & 0x10) << 4 | (c[CRTC_MAX_SCAN] & 0x40u) << 3) * slow;
-    m->start = (((uint32_t)c[CRTC_START_HI] << 8 | c[CRTC_START_LO]) + (c[CRTC_PRESET_ROW] >> 5 & 3u)) * 4;
+    m->line_compare =
+        (c[CRTC_LINE_COMPARE] | (ovf & 0x10) << 4 | (c[CRTC_MAX_SCAN] & 0x40u) << 3) * slow;
+    m->start =
+        (((uint32_t)c[CRTC_START_HI] << 8 | c[CRTC_START_LO]) + (c[CRTC_PRESET_ROW] >> 5 & 3u)) * 4;
     m->pitch = c[CRTC_OFFSET] * 8u;
     m->wrap = 0x3ffff;
     m->pan_split = r->attr[ATTR_MODE] & 0x20 ? 0 : m->pan;
@@ -116,14 +121,16 @@ void vga_current_mode(struct vga *v, struct vga_mode *m)
 static void band_flush(struct vga *v, struct display *d)
 {
     if (v->h.band_y1 > v->h.band_y) {
-        display_dirty(d, v->h.band_x0, v->h.band_y, v->h.band_x1 - v->h.band_x0, v->h.band_y1 - v->h.band_y);
+        display_dirty(d, v->h.band_x0, v->h.band_y, v->h.band_x1 - v->h.band_x0,
+                      v->h.band_y1 - v->h.band_y);
     }
     v->h.band_y = v->h.band_y1 = 0;
 }
 
-/* Puts px[x0..x1) on row y if it differs (or always, with force) and remembers the changed part. Returns true if it
- * did. */
-static bool emit(struct vga *v, struct display *d, uint32_t y, uint32_t x0, uint32_t x1, const uint32_t *px, bool force)
+/* Puts px[x0..x1) on row y if it differs (or always, with force) and remembers the changed part.
+ * Returns true if it did. */
+static bool emit(struct vga *v, struct display *d, uint32_t y, uint32_t x0, uint32_t x1,
+                 const uint32_t *px, bool force)
 {
     uint32_t *row = display_row(d, (int)y);
 
@@ -199,8 +206,8 @@ static bool update_palette(struct vga *v, const struct vga_mode *m)
 
 /* ---- text ---- */
 
-static void text_line(const struct vga *v, const struct vga_mode *m, const uint32_t *cells, uint32_t c0, uint32_t c1,
-                      uint32_t scan, uint32_t *out)
+static void text_line(const struct vga *v, const struct vga_mode *m, const uint32_t *cells,
+                      uint32_t c0, uint32_t c1, uint32_t scan, uint32_t *out)
 {
     uint32_t dots = m->cell_width;
 
@@ -234,9 +241,10 @@ static void text_line(const struct vga *v, const struct vga_mode *m, const uint3
     }
 }
 
-/* Draws text lines [y, end), all of the character row at addr, the first at scan line `scan`, where cells changed. */
-static void text_band(struct draw *w, uint32_t *shadow, uint32_t cols, uint32_t y, uint32_t end, uint32_t scan,
-                      uint32_t addr, uint32_t pan)
+/* Draws text lines [y, end), all of the character row at addr, the first at scan line `scan`, where
+ * cells changed. */
+static void text_band(struct draw *w, uint32_t *shadow, uint32_t cols, uint32_t y, uint32_t end,
+                      uint32_t scan, uint32_t addr, uint32_t pan)
 {
     struct vga *v = w->v;
     const struct vga_mode *m = w->m;
@@ -289,7 +297,8 @@ static void draw_text(struct draw *w)
     bool split = false;
     uint32_t used = 0;
 
-    /* A mode with more characters than that is no text mode of any program; it is shown as far as it goes. */
+    /* A mode with more characters than that is no text mode of any program; it is shown as far as
+     * it goes. */
     for (uint32_t y = 0; y < w->height && used + cols <= VGA_CELLS_MAX; used += cols) {
         uint32_t end = y + (m->row_lines - scan) * m->repeat;
         bool splits = !split && m->line_compare >= y && m->line_compare < end;
@@ -319,7 +328,8 @@ static inline uint64_t spread(uint8_t b)
 static void line_planar(const struct vga *v, const uint8_t *src, uint32_t *out, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i += 8, src += 4) {
-        uint64_t px = spread(src[0]) | spread(src[1]) << 1 | spread(src[2]) << 2 | spread(src[3]) << 3;
+        uint64_t px =
+            spread(src[0]) | spread(src[1]) << 1 | spread(src[2]) << 2 | spread(src[3]) << 3;
 
         for (unsigned k = 0; k < 8; k++) {
             out[i + k] = v->h.pal16[px >> (8 * k) & 0x0f];
@@ -333,7 +343,8 @@ static void line_cga(const struct vga *v, const uint8_t *src, uint32_t *out, uin
         for (unsigned k = 0; k < 8; k++) {
             unsigned shift = 6 - 2 * (k & 3);
 
-            out[i + k] = v->h.pal16[(src[k >> 2] >> shift & 3) | (src[2 + (k >> 2)] >> shift & 3) << 2];
+            out[i + k] =
+                v->h.pal16[(src[k >> 2] >> shift & 3) | (src[2 + (k >> 2)] >> shift & 3) << 2];
         }
     }
 }
@@ -410,13 +421,16 @@ static const struct {
     void (*line)(const struct vga *v, const uint8_t *src, uint32_t *out, uint32_t n);
     uint8_t unit_pixels, unit_bytes;
 } formats[] = {
-    [VGA_PLANAR] = {line_planar, 8, 4}, [VGA_CGA] = {line_cga, 8, 4},    [VGA_PAL8] = {line_pal8, 1, 1},
-    [VGA_RGB555] = {line_555, 1, 2},    [VGA_RGB565] = {line_565, 1, 2}, [VGA_RGB888] = {line_888, 1, 3},
+    [VGA_PLANAR] = {line_planar, 8, 4}, [VGA_CGA] = {line_cga, 8, 4},
+    [VGA_PAL8] = {line_pal8, 1, 1},     [VGA_RGB555] = {line_555, 1, 2},
+    [VGA_RGB565] = {line_565, 1, 2},    [VGA_RGB888] = {line_888, 1, 3},
     [VGA_RGB8888] = {line_8888, 1, 4},
 };
 
-/* len bytes of video memory at addr, as the CRTC sees them: wrapped; zeros where there is no memory. */
-static const uint8_t *row_bytes(struct vga *v, const struct vga_mode *m, uint32_t addr, uint32_t len)
+/* len bytes of video memory at addr, as the CRTC sees them: wrapped; zeros where there is no
+ * memory. */
+static const uint8_t *row_bytes(struct vga *v, const struct vga_mode *m, uint32_t addr,
+                                uint32_t len)
 {
     if ((uint64_t)addr + len <= (uint64_t)m->wrap + 1 && (uint64_t)addr + len <= v->h.size) {
         return v->h.mem + addr;
@@ -476,7 +490,8 @@ static bool collect_dirty(struct draw *w)
     if (m->trapless) {
         uint64_t end = (uint64_t)m->start + (uint64_t)m->pitch * (w->height - 1) +
                        (uint64_t)w->width * formats[m->format].unit_bytes;
-        uint32_t low = m->line_compare < w->height ? 0 : m->start; /* a split screen shows address 0 too */
+        uint32_t low =
+            m->line_compare < w->height ? 0 : m->start; /* a split screen shows address 0 too */
         uint32_t first = low / PAGE;
         uint32_t n;
 
@@ -585,9 +600,10 @@ static uint64_t wall_ns(void)
 static bool refresh(struct vga *v, struct display *d, bool full);
 
 /*
- * Asking the hypervisor what the guest wrote stops the guest's CPUs and has every page fault again, and where that is
- * slow (nested virtualisation) 30 times a second would be most of what the machine does. So a picture that took long
- * has the next one wait: at most a tenth of the time goes into looking, but there are at least ten pictures a second.
+ * Asking the hypervisor what the guest wrote stops the guest's CPUs and has every page fault again,
+ * and where that is slow (nested virtualisation) 30 times a second would be most of what the
+ * machine does. So a picture that took long has the next one wait: at most a tenth of the time goes
+ * into looking, but there are at least ten pictures a second.
  */
 static bool vga_refresh(void *dev, struct display *d, bool full)
 {

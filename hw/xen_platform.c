@@ -11,8 +11,10 @@
 
 enum { FIXED_BASE = 0x10, FIXED_LEN = 0x10 };
 enum fixed_reg { /* offsets from port 0x10; what is there depends on the size of the access */
-    FIXED_MAGIC = 0,   /* 2 bytes: read 0x49d2, write the unplug mask; 1 byte: flags; write 4: driver build number */
-    FIXED_VERSION = 2, /* 1 byte: read the protocol version, write a log character; write 2: product number */
+                 FIXED_MAGIC =
+                     0, /* 2 bytes: read 0x49d2, write the unplug mask; 1 byte: flags; write 4: driver build number */
+                 FIXED_VERSION =
+                     2, /* 1 byte: read the protocol version, write a log character; write 2: product number */
 };
 enum {
     MAGIC = 0x49d2,
@@ -22,7 +24,11 @@ enum {
     ROM_GFN = 0xc0, /* 0xc0000-0xfffff */
     ROM_PAGES = 0x40,
 };
-enum bar0_reg { BAR0_FLAGS = 0, BAR0_UNPLUG_ALL = 4, BAR0_UNPLUG = 8 }; /* drivers older than the fixed ports */
+enum bar0_reg {
+    BAR0_FLAGS = 0,
+    BAR0_UNPLUG_ALL = 4,
+    BAR0_UNPLUG = 8
+}; /* drivers older than the fixed ports */
 enum { BAR0_LEN = 0x100, BAR1_LEN = 16 << 20, PVDEVICE_BAR1_LEN = 4 << 20 };
 enum { LOG_LINE = 4095 };
 
@@ -233,7 +239,8 @@ static const struct pci_config_id xen_platform_id = {
     .revision = 1,
     .subsystem_vendor = 0x5853,
     .subsystem = 0x0001,
-    .interrupt_pin = 1, /* never driven by us: guests take Xen's event channel interrupt through it */
+    .interrupt_pin =
+        1, /* never driven by us: guests take Xen's event channel interrupt through it */
 };
 
 int xen_platform_create(struct board *b, const struct xen_platform_config *cfg)

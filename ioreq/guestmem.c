@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Guest RAM, mapped in chunks of 4 MiB on first use and kept until Xen sends INVALIDATE. A page that Xen would not map (hole,
- * ballooned out) has its bit in `bad`: touching it would fault. It is tried again when it is next asked for, since the guest may
- * have populated it since.
+ * Guest RAM, mapped in chunks of 4 MiB on first use and kept until Xen sends INVALIDATE. A page
+ * that Xen would not map (hole, ballooned out) has its bit in `bad`: touching it would fault. It is
+ * tried again when it is next asked for, since the guest may have populated it since.
  *
- * A mapping is never unmapped while I/O is in flight (holds > 0): a worker could then write into whatever else the process gets at
- * that address. It waits among the graves for the last release.
+ * A mapping is never unmapped while I/O is in flight (holds > 0): a worker could then write into
+ * whatever else the process gets at that address. It waits among the graves for the last release.
  */
 #include "core/guestmem.h"
 
@@ -35,7 +35,7 @@ struct guestmem {
     uint32_t *live;       /* indexes of the mapped chunks */
     size_t nlive;
     unsigned holds;
-    bool late;        /* an INVALIDATE had to leave chunks mapped, since the graves were full */
+    bool late; /* an INVALIDATE had to leave chunks mapped, since the graves were full */
     size_t ngraves;
     uint8_t **graves; /* dropped, but I/O in flight may use them */
 };
@@ -97,8 +97,8 @@ void guestmem_invalidate(struct guestmem *m)
         if (drop(m, c->map)) {
             c->map = NULL;
         } else {
-            /* The guest changes its memory map a thousand times during one transfer: until the transfer ends it gets at pages that
-             * it has given away. They are its own. */
+            /* The guest changes its memory map a thousand times during one transfer: until the
+             * transfer ends it gets at pages that it has given away. They are its own. */
             m->live[kept++] = m->live[i];
             m->late = true;
         }
@@ -120,9 +120,10 @@ void guestmem_destroy(struct guestmem *m)
     free(m);
 }
 
-/* Maps a chunk's pages, at `at` if not NULL (where the chunk is mapped now), and says in bad[] which are not there. NULL: the call
- * failed, and nothing is mapped at `at` any more. */
-static uint8_t *map_chunk(struct guestmem *m, size_t index, uint8_t *at, uint64_t bad[CHUNK_PAGES / 64])
+/* Maps a chunk's pages, at `at` if not NULL (where the chunk is mapped now), and says in bad[]
+ * which are not there. NULL: the call failed, and nothing is mapped at `at` any more. */
+static uint8_t *map_chunk(struct guestmem *m, size_t index, uint8_t *at,
+                          uint64_t bad[CHUNK_PAGES / 64])
 {
     xen_pfn_t gfn[CHUNK_PAGES];
     int err[CHUNK_PAGES];
@@ -131,8 +132,9 @@ static uint8_t *map_chunk(struct guestmem *m, size_t index, uint8_t *at, uint64_
     for (unsigned i = 0; i < CHUNK_PAGES; i++) {
         gfn[i] = ((uint64_t)index << (CHUNK_SHIFT - XEN_PAGE_SHIFT)) + i;
     }
-    map = xenforeignmemory_map2(m->plat->fmem, (uint32_t)m->plat->cfg.domid, at, PROT_READ | PROT_WRITE,
-                                MAP_SHARED | (at != NULL ? MAP_FIXED : 0), CHUNK_PAGES, gfn, err);
+    map = xenforeignmemory_map2(m->plat->fmem, (uint32_t)m->plat->cfg.domid, at,
+                                PROT_READ | PROT_WRITE, MAP_SHARED | (at != NULL ? MAP_FIXED : 0),
+                                CHUNK_PAGES, gfn, err);
     if (map == NULL) {
         static struct log_limit limit;
 
@@ -160,7 +162,8 @@ static bool is_bad(const struct chunk *c, unsigned page)
 static bool populated(struct guestmem *m, xen_pfn_t gfn)
 {
     int err = 0;
-    void *p = xenforeignmemory_map(m->plat->fmem, (uint32_t)m->plat->cfg.domid, PROT_READ, 1, &gfn, &err);
+    void *p =
+        xenforeignmemory_map(m->plat->fmem, (uint32_t)m->plat->cfg.domid, PROT_READ, 1, &gfn, &err);
 
     if (p == NULL) {
         return false;
@@ -170,9 +173,9 @@ static bool populated(struct guestmem *m, xen_pfn_t gfn)
 }
 
 /*
- * Tries a page again that could not be mapped before. The whole chunk is mapped anew, so that a chunk remains one mapping (the kernel
- * allows 65530 in a process), and in place, so that spans of this turn stay good; but not under I/O in flight, which would fail while
- * it is done.
+ * Tries a page again that could not be mapped before. The whole chunk is mapped anew, so that a
+ * chunk remains one mapping (the kernel allows 65530 in a process), and in place, so that spans of
+ * this turn stay good; but not under I/O in flight, which would fail while it is done.
  */
 static bool retry_page(struct guestmem *m, size_t index, unsigned page)
 {
@@ -260,6 +263,7 @@ void guestmem_dirtied(struct guestmem *m, uint64_t gpa, size_t len)
         uint64_t first = gpa >> XEN_PAGE_SHIFT;
         uint64_t last = (gpa + len - 1) >> XEN_PAGE_SHIFT;
 
-        xendevicemodel_modified_memory(m->plat->dm, (domid_t)m->plat->cfg.domid, first, (uint32_t)(last - first + 1));
+        xendevicemodel_modified_memory(m->plat->dm, (domid_t)m->plat->cfg.domid, first,
+                                       (uint32_t)(last - first + 1));
     }
 }

@@ -3,7 +3,8 @@
 /* What the files of ioreq/ share. */
 #include <stdint.h>
 
-/* The ioreq server definitions are the toolstack's; without this the public headers also give the ABI of Xen 2. */
+/* The ioreq server definitions are the toolstack's; without this the public headers also give the
+ * ABI of Xen 2. */
 #define __XEN_TOOLS__ 1
 #include <xencall.h>
 #include <xendevicemodel.h>
@@ -70,7 +71,7 @@ struct platform {
     /* Waiting for the next request, see server.c. */
     unsigned spin_skip, spin_skip_left;
     unsigned spin_turns_per_us;
-    unsigned spin_gap; /* mean gap between requests that waiting found, in turns */
+    unsigned spin_gap;      /* mean gap between requests that waiting found, in turns */
     unsigned spin_unlooked; /* turns since descriptors were looked at */
     struct {
         uint64_t wakeups, requests, buffered, spin_hits, spin_misses;
@@ -84,7 +85,8 @@ void server_destroy(struct platform *p);
 /* guestmem.c */
 struct guestmem *guestmem_create(struct platform *p);
 void guestmem_destroy(struct guestmem *m);
-/* Xen says that the guest's memory map changed: nothing mapped before may be used for new accesses. */
+/* Xen says that the guest's memory map changed: nothing mapped before may be used for new accesses.
+ * */
 void guestmem_invalidate(struct guestmem *m);
 
 /* vram.c */

@@ -31,18 +31,21 @@ static domid_t dom(const struct platform *p)
 
 void platform_isa_irq(struct platform *p, unsigned irq, bool level)
 {
-    check(xendevicemodel_set_isa_irq_level(p->dm, dom(p), (uint8_t)irq, level), "set_isa_irq_level");
+    check(xendevicemodel_set_isa_irq_level(p->dm, dom(p), (uint8_t)irq, level),
+          "set_isa_irq_level");
 }
 
 void platform_pci_intx(struct platform *p, unsigned slot, unsigned pin, bool level)
 {
-    check(xendevicemodel_set_pci_intx_level(p->dm, dom(p), 0, 0, (uint8_t)slot, (uint8_t)pin, level),
-          "set_pci_intx_level");
+    check(
+        xendevicemodel_set_pci_intx_level(p->dm, dom(p), 0, 0, (uint8_t)slot, (uint8_t)pin, level),
+        "set_pci_intx_level");
 }
 
 void platform_pci_link(struct platform *p, unsigned link, unsigned irq)
 {
-    check(xendevicemodel_set_pci_link_route(p->dm, dom(p), (uint8_t)link, (uint8_t)irq), "set_pci_link_route");
+    check(xendevicemodel_set_pci_link_route(p->dm, dom(p), (uint8_t)link, (uint8_t)irq),
+          "set_pci_link_route");
 }
 
 void platform_msi(struct platform *p, uint64_t addr, uint32_t data)
@@ -52,27 +55,31 @@ void platform_msi(struct platform *p, uint64_t addr, uint32_t data)
 
 int platform_map_range(struct platform *p, bool mmio, uint64_t first, uint64_t last)
 {
-    return xendevicemodel_map_io_range_to_ioreq_server(p->dm, dom(p), p->server, mmio, first, last) == 0 ? 0 : -errno;
+    return xendevicemodel_map_io_range_to_ioreq_server(p->dm, dom(p), p->server, mmio, first,
+                                                       last) == 0
+               ? 0
+               : -errno;
 }
 
 void platform_unmap_range(struct platform *p, bool mmio, uint64_t first, uint64_t last)
 {
-    check(xendevicemodel_unmap_io_range_from_ioreq_server(p->dm, dom(p), p->server, mmio, first, last),
+    check(xendevicemodel_unmap_io_range_from_ioreq_server(p->dm, dom(p), p->server, mmio, first,
+                                                          last),
           "unmap_io_range");
 }
 
 int platform_map_pci(struct platform *p, unsigned devfn)
 {
-    return xendevicemodel_map_pcidev_to_ioreq_server(p->dm, dom(p), p->server, 0, 0, (uint8_t)(devfn >> 3),
-                                                     (uint8_t)(devfn & 7)) == 0
+    return xendevicemodel_map_pcidev_to_ioreq_server(
+               p->dm, dom(p), p->server, 0, 0, (uint8_t)(devfn >> 3), (uint8_t)(devfn & 7)) == 0
                ? 0
                : -errno;
 }
 
 void platform_unmap_pci(struct platform *p, unsigned devfn)
 {
-    check(xendevicemodel_unmap_pcidev_from_ioreq_server(p->dm, dom(p), p->server, 0, 0, (uint8_t)(devfn >> 3),
-                                                        (uint8_t)(devfn & 7)),
+    check(xendevicemodel_unmap_pcidev_from_ioreq_server(
+              p->dm, dom(p), p->server, 0, 0, (uint8_t)(devfn >> 3), (uint8_t)(devfn & 7)),
           "unmap_pcidev");
 }
 
@@ -106,8 +113,10 @@ static void send_s_state(void *arg)
     if (param == NULL) {
         return;
     }
-    *param = (struct xen_hvm_param){.domid = dom(p), .index = HVM_PARAM_ACPI_S_STATE, .value = p->s_state};
-    check(xencall2(p->call, __HYPERVISOR_hvm_op, HVMOP_set_param, (uint64_t)(uintptr_t)param), "set ACPI_S_STATE");
+    *param = (struct xen_hvm_param){
+        .domid = dom(p), .index = HVM_PARAM_ACPI_S_STATE, .value = p->s_state};
+    check(xencall2(p->call, __HYPERVISOR_hvm_op, HVMOP_set_param, (uint64_t)(uintptr_t)param),
+          "set ACPI_S_STATE");
     xencall_free_buffer(p->call, param);
 }
 
@@ -120,8 +129,10 @@ void platform_acpi_s_state(struct platform *p, unsigned state)
 
 int platform_set_readonly(struct platform *p, uint64_t gfn, unsigned n, bool readonly)
 {
-    return xendevicemodel_set_mem_type(p->dm, dom(p), readonly ? HVMMEM_ram_ro : HVMMEM_ram_rw, gfn, n) == 0 ? 0
-                                                                                                            : -errno;
+    return xendevicemodel_set_mem_type(p->dm, dom(p), readonly ? HVMMEM_ram_ro : HVMMEM_ram_rw, gfn,
+                                       n) == 0
+               ? 0
+               : -errno;
 }
 
 /* ---- life ---- */
@@ -131,7 +142,8 @@ struct guestmem *platform_guestmem(struct platform *p)
     return p->mem;
 }
 
-struct platform *platform_open(struct loop *loop, const struct platform_config *cfg, char *err, size_t errlen)
+struct platform *platform_open(struct loop *loop, const struct platform_config *cfg, char *err,
+                               size_t errlen)
 {
     struct platform *p = calloc(1, sizeof(*p));
     const char *missing = NULL;
@@ -158,8 +170,10 @@ struct platform *platform_open(struct loop *loop, const struct platform_config *
         missing = "xenstore";
     }
     if (missing != NULL) {
-        snprintf(err, errlen, "cannot open Xen's %s interface (%s): this must run as root in a Xen control domain", missing,
-                 strerror(errno));
+        snprintf(
+            err, errlen,
+            "cannot open Xen's %s interface (%s): this must run as root in a Xen control domain",
+            missing, strerror(errno));
         goto fail;
     }
     p->mem = guestmem_create(p);
@@ -189,9 +203,9 @@ int platform_set_state(struct platform *p, const char *state, char *err, size_t 
     return 0;
 }
 
-/* libxl makes a PV keyboard for every HVM guest and leaves it to the device model to serve it. We do not (the guest has PS/2), and a
- * Linux with PV drivers would wait half a minute for the backend at boot. Closed (6) is xenbus' word for "not here": the frontend closes
- * too, at once. */
+/* libxl makes a PV keyboard for every HVM guest and leaves it to the device model to serve it. We
+ * do not (the guest has PS/2), and a Linux with PV drivers would wait half a minute for the backend
+ * at boot. Closed (6) is xenbus' word for "not here": the frontend closes too, at once. */
 void platform_decline_backends(struct platform *p)
 {
     char path[64];

@@ -2,12 +2,14 @@
 /*
  * The ioreq server: requests of the guest's vCPUs to the board and back (contract hypervisor.md 1).
  *
- * Most of a round trip is waking up, not working. So after an answer the loop looks at the shared page for a while before it sleeps: the
- * next request of a busy guest then costs one system call (the notification). While it looks, the event channels stay masked; before it
- * sleeps it unmasks them, and an event that was raised meanwhile fires then, so none is lost. How long it looks follows the gaps between
- * the requests of the present run, up to SPIN_MAX_US. Looking pays only when requests come in runs, so each time it was in vain the
- * next chances are passed over, 1, 3, 7 ... 255 of them, until one pays again: an idle guest costs nothing.
- * Time is counted in turns of the loop, calibrated at start: reading a clock is slow where Xen has to emulate the TSC.
+ * Most of a round trip is waking up, not working. So after an answer the loop looks at the shared
+ * page for a while before it sleeps: the next request of a busy guest then costs one system call
+ * (the notification). While it looks, the event channels stay masked; before it sleeps it unmasks
+ * them, and an event that was raised meanwhile fires then, so none is lost. How long it looks
+ * follows the gaps between the requests of the present run, up to SPIN_MAX_US. Looking pays only
+ * when requests come in runs, so each time it was in vain the next chances are passed over, 1, 3, 7
+ * ... 255 of them, until one pays again: an idle guest costs nothing. Time is counted in turns of
+ * the loop, calibrated at start: reading a clock is slow where Xen has to emulate the TSC.
  */
 #include <errno.h>
 #include <poll.h>
@@ -29,12 +31,13 @@ enum {
     FLAG_PTR = 0x10,
     FLAG_READ = 0x20,
     FLAG_DF = 0x40,
-    REP_MAX = 4096, /* Xen's own limit of items in a request */
-    SPIN_MAX_US = 500,   /* how long to look for the next request, at most */
+    REP_MAX = 4096,    /* Xen's own limit of items in a request */
+    SPIN_MAX_US = 500, /* how long to look for the next request, at most */
     SPIN_MIN_US = 20,
-    SPIN_GAPS = 6,       /* ... and in multiples of the mean gap */
-    SPIN_WORK_TURNS = 64,    /* how often to look for bottom halves and posts meanwhile */
-    SPIN_YIELD_US = 50,      /* how often to look at descriptors and let others on this CPU run meanwhile */
+    SPIN_GAPS = 6,        /* ... and in multiples of the mean gap */
+    SPIN_WORK_TURNS = 64, /* how often to look for bottom halves and posts meanwhile */
+    SPIN_YIELD_US =
+        50, /* how often to look at descriptors and let others on this CPU run meanwhile */
     SPIN_SKIP_MAX = 255,
     SPIN_CALIBRATE_TURNS = 1000,
     SLICE_REQUESTS = 64, /* after so many requests in a row, the loop gets a turn */
@@ -59,22 +62,27 @@ int server_create(struct platform *p, char *err, size_t errlen)
     domid_t dom = (domid_t)p->cfg.domid;
     void *pages = NULL;
 
-    if (xendevicemodel_create_ioreq_server(p->dm, dom, HVM_IOREQSRV_BUFIOREQ_ATOMIC, &p->server) != 0) {
+    if (xendevicemodel_create_ioreq_server(p->dm, dom, HVM_IOREQSRV_BUFIOREQ_ATOMIC, &p->server) !=
+        0) {
         snprintf(err, errlen, "-xen-domid %d: cannot create an ioreq server: %s", p->cfg.domid,
                  errno == ESRCH ? "there is no such domain" : strerror(errno));
         return -errno;
     }
     p->server_made = true;
-    p->pages_resource = xenforeignmemory_map_resource(p->fmem, dom, XENMEM_resource_ioreq_server, p->server, 0, 2, &pages,
-                                                      PROT_READ | PROT_WRITE, 0);
+    p->pages_resource =
+        xenforeignmemory_map_resource(p->fmem, dom, XENMEM_resource_ioreq_server, p->server, 0, 2,
+                                      &pages, PROT_READ | PROT_WRITE, 0);
     if (p->pages_resource == NULL) {
-        snprintf(err, errlen, "cannot map the ioreq pages of domain %d: %s", p->cfg.domid, strerror(errno));
+        snprintf(err, errlen, "cannot map the ioreq pages of domain %d: %s", p->cfg.domid,
+                 strerror(errno));
         return -errno;
     }
     p->buffered = pages;
     p->shared = (shared_iopage_t *)(void *)((uint8_t *)pages + XEN_PAGE);
-    if (xendevicemodel_nr_vcpus(p->dm, dom, &p->nvcpus) != 0 || p->nvcpus == 0 || p->nvcpus > IOREQ_VCPUS_MAX) {
-        snprintf(err, errlen, "cannot get the number of vcpus of domain %d: %s", p->cfg.domid, strerror(errno));
+    if (xendevicemodel_nr_vcpus(p->dm, dom, &p->nvcpus) != 0 || p->nvcpus == 0 ||
+        p->nvcpus > IOREQ_VCPUS_MAX) {
+        snprintf(err, errlen, "cannot get the number of vcpus of domain %d: %s", p->cfg.domid,
+                 strerror(errno));
         return -EIO;
     }
     return 0;
@@ -82,7 +90,8 @@ int server_create(struct platform *p, char *err, size_t errlen)
 
 void server_destroy(struct platform *p)
 {
-    trace("ioreq", "served", "%llu requests, %llu buffered, %llu wake-ups, waiting paid %llu times of %llu",
+    trace("ioreq", "served",
+          "%llu requests, %llu buffered, %llu wake-ups, waiting paid %llu times of %llu",
           (unsigned long long)p->stats.requests, (unsigned long long)p->stats.buffered,
           (unsigned long long)p->stats.wakeups, (unsigned long long)p->stats.spin_hits,
           (unsigned long long)(p->stats.spin_hits + p->stats.spin_misses));
@@ -114,8 +123,10 @@ static uint64_t ones(uint32_t size)
     return size >= 8 ? UINT64_MAX : (UINT64_C(1) << (size * 8)) - 1;
 }
 
-/* One item between guest RAM and the bus, through a buffer: items that straddle pages, downward runs. */
-static void move_item(struct platform *p, const struct request *r, enum bus_space space, uint64_t addr, uint64_t gpa)
+/* One item between guest RAM and the bus, through a buffer: items that straddle pages, downward
+ * runs. */
+static void move_item(struct platform *p, const struct request *r, enum bus_space space,
+                      uint64_t addr, uint64_t gpa)
 {
     uint64_t v = 0;
 
@@ -128,8 +139,10 @@ static void move_item(struct platform *p, const struct request *r, enum bus_spac
     }
 }
 
-/* n items of a page that is not there (contract 1.6): reads as ones, takes nothing. The device's side happens all the same. */
-static void move_nowhere(struct platform *p, const struct request *r, enum bus_space space, uint64_t addr, uint32_t n)
+/* n items of a page that is not there (contract 1.6): reads as ones, takes nothing. The device's
+ * side happens all the same. */
+static void move_nowhere(struct platform *p, const struct request *r, enum bus_space space,
+                         uint64_t addr, uint32_t n)
 {
     for (; n > 0; n--) {
         if (r->flags & FLAG_READ) {
@@ -191,12 +204,14 @@ static uint64_t do_bus(struct platform *p, const struct request *r, enum bus_spa
     for (uint32_t i = 0; i < r->count; i++) {
         uint64_t step = space == BUS_MMIO ? (uint64_t)i * r->size : 0;
 
-        bus_write(p->board->bus, space, r->flags & FLAG_DF ? r->addr - step : r->addr + step, r->size, r->data);
+        bus_write(p->board->bus, space, r->flags & FLAG_DF ? r->addr - step : r->addr + step,
+                  r->size, r->data);
     }
     return 0;
 }
 
-/* addr: segment, bus, device and function in the upper half, register in the lower (contract 1.5). */
+/* addr: segment, bus, device and function in the upper half, register in the lower (contract 1.5).
+ * */
 static uint64_t do_pci_config(struct platform *p, const struct request *r)
 {
     struct pci_bus *pci = p->board->pci;
@@ -240,8 +255,10 @@ static uint64_t do_request(struct platform *p, const struct request *r)
         guestmem_invalidate(p->mem);
         return UINT64_MAX;
     }
-    if (r->size == 0 || r->size > max_size || (r->size & (r->size - 1)) != 0 || r->count > REP_MAX) {
-        log_limited(&limit, "ioreq of type %u with size %u, count %u ignored", r->type, r->size, r->count);
+    if (r->size == 0 || r->size > max_size || (r->size & (r->size - 1)) != 0 ||
+        r->count > REP_MAX) {
+        log_limited(&limit, "ioreq of type %u with size %u, count %u ignored", r->type, r->size,
+                    r->count);
         return UINT64_MAX;
     }
     switch (r->type) {
@@ -262,13 +279,15 @@ static uint64_t do_request(struct platform *p, const struct request *r)
 
 /* ---- the pages ---- */
 
-/* Requests without an answer. They come before any synchronous one that is ready. Returns whether there were any. */
+/* Requests without an answer. They come before any synchronous one that is ready. Returns whether
+ * there were any. */
 static bool serve_buffered(struct platform *p)
 {
     buffered_iopage_t *b = p->buffered;
     bool any = false;
 
-    /* All that can be in the ring now, and as much again for what is read twice or comes meanwhile. */
+    /* All that can be in the ring now, and as much again for what is read twice or comes meanwhile.
+     * */
     for (unsigned budget = 0; budget < 2 * IOREQ_BUFFER_SLOT_NUM; budget++) {
         uint32_t rd = __atomic_load_n(&b->read_pointer, __ATOMIC_ACQUIRE);
         uint32_t wr = __atomic_load_n(&b->write_pointer, __ATOMIC_ACQUIRE);
@@ -276,7 +295,8 @@ static bool serve_buffered(struct platform *p)
         uint64_t slot;
         uint32_t used = 1;
 
-        /* Xen moves both pointers down together now and then. A pair read across that is no pair: it may even look empty. */
+        /* Xen moves both pointers down together now and then. A pair read across that is no pair:
+         * it may even look empty. */
         if (__atomic_load_n(&b->read_pointer, __ATOMIC_ACQUIRE) != rd) {
             continue;
         }
@@ -319,15 +339,20 @@ static bool serve_vcpu(struct platform *p, unsigned i)
         return false;
     }
     serve_buffered(p);
-    r = (struct request){
-        .addr = io->addr, .data = io->data, .count = io->count, .size = io->size, .flags = flags, .type = io->type};
+    r = (struct request){.addr = io->addr,
+                         .data = io->data,
+                         .count = io->count,
+                         .size = io->size,
+                         .flags = flags,
+                         .type = io->type};
     p->stats.requests++;
     value = do_request(p, &r);
     if ((r.flags & (FLAG_READ | FLAG_PTR)) == FLAG_READ) {
         io->data = value & ones(r.size);
     }
     /* A shutdown that the request asked for has been sent by now, as it must be. */
-    __atomic_store_n(state, (uint8_t)((flags & ~STATE_MASK) | STATE_IORESP_READY), __ATOMIC_RELEASE);
+    __atomic_store_n(state, (uint8_t)((flags & ~STATE_MASK) | STATE_IORESP_READY),
+                     __ATOMIC_RELEASE);
     xenevtchn_notify(p->evtchn, p->vcpu_port[i]);
     return true;
 }
@@ -372,7 +397,8 @@ static bool any_ready(const struct platform *p)
     return false;
 }
 
-/* Turns of the loop in spin() per microsecond, at least 1. The shortest of some tries: others may run in between. */
+/* Turns of the loop in spin() per microsecond, at least 1. The shortest of some tries: others may
+ * run in between. */
 static unsigned calibrate_spin(const struct platform *p)
 {
     uint64_t best = UINT64_MAX;
@@ -389,10 +415,12 @@ static unsigned calibrate_spin(const struct platform *p)
         best = took < best ? took : best;
     }
     best = best > 0 ? best : 1;
-    return SPIN_CALIBRATE_TURNS * 1000 / best > 0 ? (unsigned)(SPIN_CALIBRATE_TURNS * 1000 / best) : 1;
+    return SPIN_CALIBRATE_TURNS * 1000 / best > 0 ? (unsigned)(SPIN_CALIBRATE_TURNS * 1000 / best)
+                                                  : 1;
 }
 
-/* Takes one event. The port stays masked until unmask_all(), the buffered one until poll_buffered() finds the ring empty. */
+/* Takes one event. The port stays masked until unmask_all(), the buffered one until poll_buffered()
+ * finds the ring empty. */
 static void take_event(struct platform *p)
 {
     xenevtchn_port_or_error_t port = xenevtchn_pending(p->evtchn);
@@ -407,13 +435,15 @@ static void take_event(struct platform *p)
         }
         return;
     }
-    /* A port cannot fire again while it is masked, so each is in the list once and there is room. */
+    /* A port cannot fire again while it is masked, so each is in the list once and there is room.
+     * */
     if (p->nmasked < sizeof(p->masked) / sizeof(p->masked[0])) {
         p->masked[p->nmasked++] = (evtchn_port_t)port;
     }
 }
 
-/* Whether a descriptor of the loop is ready, our own aside: a disk's completion, a viewer, the monitor. */
+/* Whether a descriptor of the loop is ready, our own aside: a disk's completion, a viewer, the
+ * monitor. */
 static bool others_wait(struct platform *p)
 {
     struct pollfd fds[] = {{.fd = xenevtchn_fd(p->evtchn), .events = POLLIN},
@@ -423,7 +453,8 @@ static bool others_wait(struct platform *p)
         return false;
     }
     if (fds[0].revents & POLLIN) {
-        take_event(p); /* of another vCPU: it is looked at without it. The next turn tells whether there is more */
+        take_event(
+            p); /* of another vCPU: it is looked at without it. The next turn tells whether there is more */
         return false;
     }
     return fds[1].revents != 0;
@@ -431,7 +462,8 @@ static bool others_wait(struct platform *p)
 
 enum spin_end { SPIN_HIT, SPIN_MISS, SPIN_WORK };
 
-/* Looks for the next request until it is there, or for as long as it pays, or until the loop has other work. *waited: turns, added up. */
+/* Looks for the next request until it is there, or for as long as it pays, or until the loop has
+ * other work. *waited: turns, added up. */
 static enum spin_end spin(struct platform *p, unsigned *waited)
 {
     unsigned per_us = p->spin_turns_per_us;
@@ -478,7 +510,8 @@ static enum spin_end spin(struct platform *p, unsigned *waited)
     return end;
 }
 
-/* Serves until nothing is ready and looking for more does not pay, then lets the event channels wake us again. */
+/* Serves until nothing is ready and looking for more does not pay, then lets the event channels
+ * wake us again. */
 static void serve(struct platform *p)
 {
     unsigned waited = 0;
@@ -487,7 +520,8 @@ static void serve(struct platform *p)
         bool any = serve_all(p);
         enum spin_end end = SPIN_WORK;
 
-        if (!loop_work_waits(p->loop) && turns < SLICE_REQUESTS && waited < SLICE_US * p->spin_turns_per_us) {
+        if (!loop_work_waits(p->loop) && turns < SLICE_REQUESTS &&
+            waited < SLICE_US * p->spin_turns_per_us) {
             if (!any) {
                 break;
             }
@@ -518,8 +552,9 @@ static void serve_more(void *arg)
     serve(p);
 }
 
-/* Xen raises the buffered port for each entry: a screen of text would be two thousand wake-ups. So the port stays masked after its
- * first event; the ring is drained with each synchronous request and by this timer, until it is found empty. */
+/* Xen raises the buffered port for each entry: a screen of text would be two thousand wake-ups. So
+ * the port stays masked after its first event; the ring is drained with each synchronous request
+ * and by this timer, until it is found empty. */
 static void poll_buffered(void *arg)
 {
     struct platform *p = arg;
@@ -551,8 +586,8 @@ void platform_set_running(struct platform *p, bool running)
     if (running) {
         bottom_half_schedule(&p->more); /* what came while we stood still */
     } else {
-        /* Nothing is sent any more. What has been is part of the state that is saved, and a vCPU that waits for an answer keeps the
-         * domain from being suspended or shut down. */
+        /* Nothing is sent any more. What has been is part of the state that is saved, and a vCPU
+         * that waits for an answer keeps the domain from being suspended or shut down. */
         serve_buffered(p);
         serve_all(p);
     }
@@ -570,7 +605,8 @@ int platform_start(struct platform *p, struct board *board, char *err, size_t er
     timer_init(&p->buffered_timer, p->loop, LOOP_HOST, poll_buffered, p);
     if (xendevicemodel_get_ioreq_server_info(p->dm, dom, p->server, NULL, NULL, &bufport) != 0 ||
         xendevicemodel_set_ioreq_server_state(p->dm, dom, p->server, 1) != 0) {
-        snprintf(err, errlen, "cannot enable the ioreq server of domain %d: %s", p->cfg.domid, strerror(errno));
+        snprintf(err, errlen, "cannot enable the ioreq server of domain %d: %s", p->cfg.domid,
+                 strerror(errno));
         return -EIO;
     }
     p->running = true;
@@ -579,8 +615,8 @@ int platform_start(struct platform *p, struct board *board, char *err, size_t er
             xenevtchn_bind_interdomain(p->evtchn, dom, p->shared->vcpu_ioreq[p->nbound].vp_eport);
 
         if (port < 0) {
-            snprintf(err, errlen, "cannot bind the event channel of vcpu %u of domain %d: %s", p->nbound,
-                     p->cfg.domid, strerror(errno));
+            snprintf(err, errlen, "cannot bind the event channel of vcpu %u of domain %d: %s",
+                     p->nbound, p->cfg.domid, strerror(errno));
             return -EIO;
         }
         p->vcpu_port[p->nbound] = (evtchn_port_t)port;
@@ -589,7 +625,8 @@ int platform_start(struct platform *p, struct board *board, char *err, size_t er
     p->spin_gap = SPIN_MAX_US * p->spin_turns_per_us;
     ret = xenevtchn_bind_interdomain(p->evtchn, dom, bufport);
     if (ret < 0) {
-        snprintf(err, errlen, "cannot bind the buffered event channel of domain %d: %s", p->cfg.domid, strerror(errno));
+        snprintf(err, errlen, "cannot bind the buffered event channel of domain %d: %s",
+                 p->cfg.domid, strerror(errno));
         return -EIO;
     }
     p->buffered_port = (evtchn_port_t)ret;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Video memory: guest pages made by us above the guest's RAM ("parking"), mapped into our address space once, and relocated to the
- * BAR. Our mapping pins the frames, so it stays valid through every move.
+ * Video memory: guest pages made by us above the guest's RAM ("parking"), mapped into our address
+ * space once, and relocated to the BAR. Our mapping pins the frames, so it stays valid through
+ * every move.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,10 +15,11 @@ enum {
     MEMORY_TYPE_WB = 6,       /* x86 MTRR type write-back */
     RELOCATE_BATCH = 1 << 14, /* pages per call; the hypercall itself is preemptible */
 };
-#define SPECIAL_PAGES_FROM UINT64_C(0xfc000000) /* hvmloader's tables, LAPIC, ioreq pages: up to 4 GiB */
+#define SPECIAL_PAGES_FROM                                                                         \
+    UINT64_C(0xfc000000) /* hvmloader's tables, LAPIC, ioreq pages: up to 4 GiB */
 #define DEFAULT_RAM_BELOW_4G UINT64_C(0xf0000000)
-#define FOUR_GIB (UINT64_C(1) << 32)
-#define PARKING_ALIGN (UINT64_C(16) << 20)
+#define FOUR_GIB             (UINT64_C(1) << 32)
+#define PARKING_ALIGN        (UINT64_C(16) << 20)
 
 struct vram {
     struct platform *plat;
@@ -27,10 +29,12 @@ struct vram {
     uint64_t gpa; /* where it is now */
     bool tracking;
     struct vram *next;
-    uint8_t written[]; /* a bit per page: written by us at its guest address since the last vram_dirty() */
+    uint8_t written
+        []; /* a bit per page: written by us at its guest address since the last vram_dirty() */
 };
 
-/* XENMEM_populate_physmap for n pages from gpa: libxencall, because libxenctrl's ABI changes with every Xen. */
+/* XENMEM_populate_physmap for n pages from gpa: libxencall, because libxenctrl's ABI changes with
+ * every Xen. */
 static int populate(struct platform *p, uint64_t gpa, size_t n)
 {
     struct xen_memory_reservation *res = xencall_alloc_buffer(p->call, sizeof(*res));
@@ -47,7 +51,8 @@ static int populate(struct platform *p, uint64_t gpa, size_t n)
         set_xen_guest_handle(res->extent_start, gfn);
         res->nr_extents = n;
         res->domid = (domid_t)p->cfg.domid;
-        done = xencall2(p->call, __HYPERVISOR_memory_op, XENMEM_populate_physmap, (uint64_t)(uintptr_t)res);
+        done = xencall2(p->call, __HYPERVISOR_memory_op, XENMEM_populate_physmap,
+                        (uint64_t)(uintptr_t)res);
         ret = done < 0 ? -errno : (size_t)done == n ? 0 : -ENOMEM;
     }
     xencall_free_buffer(p->call, gfn);
@@ -79,7 +84,8 @@ struct vram *platform_vram_create(struct platform *p, size_t size_bytes)
     for (size_t i = 0; i < pages; i++) {
         gfn[i] = (v->parking >> XEN_PAGE_SHIFT) + i;
     }
-    v->map = xenforeignmemory_map(p->fmem, (uint32_t)p->cfg.domid, PROT_READ | PROT_WRITE, pages, gfn, NULL);
+    v->map = xenforeignmemory_map(p->fmem, (uint32_t)p->cfg.domid, PROT_READ | PROT_WRITE, pages,
+                                  gfn, NULL);
     if (v->map == NULL) {
         ret = -errno;
         goto fail;
@@ -106,7 +112,8 @@ size_t vram_size(const struct vram *v)
     return v->size;
 }
 
-/* Moving pages onto RAM would free that RAM (Xen p2m): only addresses that no RAM of the guest can have. */
+/* Moving pages onto RAM would free that RAM (Xen p2m): only addresses that no RAM of the guest can
+ * have. */
 static bool place_allowed(const struct vram *v, uint64_t gpa)
 {
     const struct platform_config *cfg = &v->plat->cfg;
@@ -118,8 +125,9 @@ static bool place_allowed(const struct vram *v, uint64_t gpa)
 }
 
 /*
- * Moves what is at `from`. A page that is not there (EINVAL) stops Xen half-way: the guest may have given it back. It must not keep
- * the others, so then each page goes by itself; those that have moved already say EINVAL too. 0 or -errno.
+ * Moves what is at `from`. A page that is not there (EINVAL) stops Xen half-way: the guest may have
+ * given it back. It must not keep the others, so then each page goes by itself; those that have
+ * moved already say EINVAL too. 0 or -errno.
  */
 static int relocate(struct vram *v, uint64_t from, uint64_t to)
 {
@@ -129,7 +137,8 @@ static int relocate(struct vram *v, uint64_t from, uint64_t to)
 
     for (size_t done = 0; done < pages;) {
         size_t n = pages - done < batch ? pages - done : batch;
-        int ret = xendevicemodel_relocate_memory(p->dm, (domid_t)p->cfg.domid, (uint32_t)n, (from >> XEN_PAGE_SHIFT) + done,
+        int ret = xendevicemodel_relocate_memory(p->dm, (domid_t)p->cfg.domid, (uint32_t)n,
+                                                 (from >> XEN_PAGE_SHIFT) + done,
                                                  (to >> XEN_PAGE_SHIFT) + done);
 
         if (ret != 0 && errno != EINVAL) {
@@ -182,7 +191,8 @@ void vram_dirty(struct vram *v, unsigned first_page, unsigned n, uint8_t *bitmap
         v->tracking = true;
         memset(v->written, 0, v->size / XEN_PAGE / 8 + 1);
     }
-    if (xendevicemodel_track_dirty_vram(p->dm, (domid_t)p->cfg.domid, (v->gpa >> XEN_PAGE_SHIFT) + first_page, n,
+    if (xendevicemodel_track_dirty_vram(p->dm, (domid_t)p->cfg.domid,
+                                        (v->gpa >> XEN_PAGE_SHIFT) + first_page, n,
                                         (unsigned long *)(void *)bitmap) != 0) {
         memset(bitmap, 0xff, (n + 7) / 8);
     }
@@ -194,7 +204,8 @@ void vram_dirty(struct vram *v, unsigned first_page, unsigned n, uint8_t *bitmap
     }
 }
 
-/* Strings and DMA of the guest that end in the video memory are our writes, which Xen's tracking does not see. */
+/* Strings and DMA of the guest that end in the video memory are our writes, which Xen's tracking
+ * does not see. */
 void vram_written(struct platform *p, uint64_t gpa, size_t len)
 {
     for (struct vram *v = p->vrams; v != NULL; v = v->next) {
@@ -217,7 +228,8 @@ void vram_dirty_stop(struct vram *v)
 
     if (v->tracking) {
         v->tracking = false;
-        xendevicemodel_track_dirty_vram(p->dm, (domid_t)p->cfg.domid, v->gpa >> XEN_PAGE_SHIFT, 0, NULL);
+        xendevicemodel_track_dirty_vram(p->dm, (domid_t)p->cfg.domid, v->gpa >> XEN_PAGE_SHIFT, 0,
+                                        NULL);
     }
 }
 

@@ -153,7 +153,8 @@ static size_t session_backlog(const struct qmp_session *s)
     return s->out_len - s->out_pos;
 }
 
-/* Awaits what makes sense now: input unless a lot of output waits, room for output if some waits. */
+/* Awaits what makes sense now: input unless a lot of output waits, room for output if some waits.
+ * */
 static void session_update(struct qmp_session *s)
 {
     size_t backlog = session_backlog(s);
@@ -167,7 +168,8 @@ static void session_flush(struct qmp_session *s)
     bool progress = false;
 
     while (session_backlog(s)) {
-        ssize_t n = send(s->fd, s->out + s->out_pos, session_backlog(s), MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n =
+            send(s->fd, s->out + s->out_pos, session_backlog(s), MSG_NOSIGNAL | MSG_DONTWAIT);
 
         if (n > 0) {
             s->out_pos += (size_t)n;
@@ -248,7 +250,8 @@ static void session_send(struct qmp_session *s, struct json_object *msg)
     session_flush(s);
 }
 
-static void send_error(struct qmp_session *s, const struct qmp_error *e, bool has_id, struct json_object *id)
+static void send_error(struct qmp_session *s, const struct qmp_error *e, bool has_id,
+                       struct json_object *id)
 {
     struct json_object *msg = json_object_new_object();
     struct json_object *error = json_object_new_object();
@@ -388,7 +391,8 @@ static int check_args(const struct qmp_command *c, struct json_object *args, str
             return qmp_fail(e, QMP_GENERIC_ERROR, "Parameter '%.80s' is unexpected", name);
         }
         if (type && !type_fits(*type, value)) {
-            return qmp_fail(e, QMP_GENERIC_ERROR, "Invalid parameter type for '%.80s', expected: %s", name,
+            return qmp_fail(e, QMP_GENERIC_ERROR,
+                            "Invalid parameter type for '%.80s', expected: %s", name,
                             *type == 's'   ? "string"
                             : *type == 'i' ? "integer"
                                            : "boolean");
@@ -445,12 +449,14 @@ static int read_request(struct json_object *msg, struct request *r, struct qmp_e
         if (strcmp(key, "execute") == 0) {
             execute = value;
             if (!is_text(value)) {
-                return qmp_fail(e, QMP_GENERIC_ERROR, "QMP input member 'execute' must be a string");
+                return qmp_fail(e, QMP_GENERIC_ERROR,
+                                "QMP input member 'execute' must be a string");
             }
         } else if (strcmp(key, "arguments") == 0) {
             r->arguments = value;
             if (!json_object_is_type(value, json_type_object)) {
-                return qmp_fail(e, QMP_GENERIC_ERROR, "QMP input member 'arguments' must be an object");
+                return qmp_fail(e, QMP_GENERIC_ERROR,
+                                "QMP input member 'arguments' must be an object");
             }
         } else if (strcmp(key, "id") != 0) {
             return qmp_fail(e, QMP_GENERIC_ERROR, "QMP input member '%.80s' is unexpected", key);
@@ -464,7 +470,8 @@ static int read_request(struct json_object *msg, struct request *r, struct qmp_e
 }
 
 /* Runs a request. 0 with *result, or -1 with e. */
-static int run_request(struct qmp_session *s, const struct request *r, struct json_object **result, struct qmp_error *e)
+static int run_request(struct qmp_session *s, const struct request *r, struct json_object **result,
+                       struct qmp_error *e)
 {
     struct qmp *q = socket_of(s)->q;
     const struct qmp_command *c;
@@ -474,17 +481,21 @@ static int run_request(struct qmp_session *s, const struct request *r, struct js
 
     if (strcmp(r->execute, "qmp_capabilities") == 0) {
         if (s->negotiated) {
-            return qmp_fail(e, QMP_COMMAND_NOT_FOUND, "Capabilities negotiation is already complete, command ignored");
+            return qmp_fail(e, QMP_COMMAND_NOT_FOUND,
+                            "Capabilities negotiation is already complete, command ignored");
         }
-        s->negotiated = true; /* no capability is offered, so "enable" can name none; QEMU's clients send [] */
+        s->negotiated =
+            true; /* no capability is offered, so "enable" can name none; QEMU's clients send [] */
         return 0;
     }
     if (!s->negotiated) {
-        return qmp_fail(e, QMP_COMMAND_NOT_FOUND, "Expecting capabilities negotiation with 'qmp_capabilities'");
+        return qmp_fail(e, QMP_COMMAND_NOT_FOUND,
+                        "Expecting capabilities negotiation with 'qmp_capabilities'");
     }
     c = find_command(q, r->execute, &opaque);
     if (!c) {
-        return qmp_fail(e, QMP_COMMAND_NOT_FOUND, "The command %.160s has not been found", r->execute);
+        return qmp_fail(e, QMP_COMMAND_NOT_FOUND, "The command %.160s has not been found",
+                        r->execute);
     }
     args = r->arguments ? json_object_get(r->arguments) : json_object_new_object();
     rc = check_args(c, args, e);
@@ -527,7 +538,8 @@ static void handle_message(struct qmp_session *s, struct json_object *msg)
 /* ---- input ---- */
 
 /*
- * Accounts for *len bytes that the tokener took. NULL, or what is wrong; *fatal: too large, else a syntax error and
+ * Accounts for *len bytes that the tokener took. NULL, or what is wrong; *fatal: too large, else a
+ * syntax error and
  * *len is where, so that a line end behind it is still seen.
  */
 static const char *scan_bytes(struct qmp_scan *scan, const char *data, size_t *len, bool *fatal)
@@ -570,7 +582,8 @@ static void input_reset(struct qmp_session *s)
     s->started = false;
 }
 
-/* Answers input that cannot be used: fatal ends the connection, else reading goes on behind the next line end. */
+/* Answers input that cannot be used: fatal ends the connection, else reading goes on behind the
+ * next line end. */
 static void input_refuse(struct qmp_session *s, const char *why, bool fatal)
 {
     struct qmp_error e;
@@ -664,13 +677,17 @@ static void session_ready(void *arg, uint32_t events)
     char data[READ_CHUNK];
     char control[CMSG_SPACE(sizeof(int) * QMP_PENDING_FDS)] __attribute__((aligned(8)));
     struct iovec iov = {.iov_base = data, .iov_len = sizeof(data)};
-    struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+    struct msghdr mh = {.msg_iov = &iov,
+                        .msg_iovlen = 1,
+                        .msg_control = control,
+                        .msg_controllen = sizeof(control)};
     ssize_t n;
 
     if (events & EPOLLOUT) {
         session_flush(s);
     }
-    if (s->fd < 0 || session_backlog(s) >= READ_PAUSE || !(events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
+    if (s->fd < 0 || session_backlog(s) >= READ_PAUSE ||
+        !(events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
         return;
     }
     n = recvmsg(s->fd, &mh, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
@@ -715,7 +732,8 @@ static void socket_close(struct qmp_socket *sock)
     timer_cancel(&sock->retry);
     close(sock->fd);
     /* libxl removes the file itself at destroy, and a new guest's socket may already be there. */
-    if (sock->path && lstat(sock->path, &st) == 0 && st.st_dev == sock->dev && st.st_ino == sock->ino) {
+    if (sock->path && lstat(sock->path, &st) == 0 && st.st_dev == sock->dev &&
+        st.st_ino == sock->ino) {
         unlink(sock->path);
     }
     free(sock->path);
@@ -745,7 +763,8 @@ int qmp_add_commands(struct qmp *q, const struct qmp_command *table, void *opaqu
 }
 
 /* Puts a listening fd into the table. On failure the fd is still the caller's. */
-static int add_socket(struct qmp *q, const char *id, const char *path, int fd, char *err, size_t errlen)
+static int add_socket(struct qmp *q, const char *id, const char *path, int fd, char *err,
+                      size_t errlen)
 {
     struct qmp_socket *sock = &q->sockets[q->socket_count];
     struct stat st = {0};
@@ -755,8 +774,8 @@ static int add_socket(struct qmp *q, const char *id, const char *path, int fd, c
         snprintf(err, errlen, "QMP socket %s: more than %d sockets", id, QMP_MAX_SOCKETS);
         return -ENOSPC;
     }
-    *sock =
-        (struct qmp_socket){.q = q, .fd = fd, .session.fd = -1, .id = strdup(id), .path = path ? strdup(path) : NULL};
+    *sock = (struct qmp_socket){
+        .q = q, .fd = fd, .session.fd = -1, .id = strdup(id), .path = path ? strdup(path) : NULL};
     timer_init(&sock->retry, q->loop, LOOP_HOST, socket_retry, sock);
     if (path && stat(path, &st) == 0) {
         sock->dev = st.st_dev;
@@ -795,7 +814,8 @@ int qmp_listen_path(struct qmp *q, const char *id, const char *path, char *err, 
         unlink(path);
     }
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    /* The mode given before bind() is the mode of the file: whoever can connect controls the guest. */
+    /* The mode given before bind() is the mode of the file: whoever can connect controls the guest.
+     * */
     if (fd < 0 || fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0) {
         rc = -errno;
         snprintf(err, errlen, "QMP socket %s: cannot bind %s: %s", id, path, strerror(-rc));
@@ -825,7 +845,8 @@ int qmp_listen_fd(struct qmp *q, const char *id, int fd, char *err, size_t errle
     socklen_t len = sizeof(listening);
     int flags = fcntl(fd, F_GETFL);
 
-    if (flags < 0 || getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) < 0 || !listening) {
+    if (flags < 0 || getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) < 0 ||
+        !listening) {
         snprintf(err, errlen, "QMP socket %s: fd=%d is not a listening socket", id, fd);
         return -EINVAL;
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The commands that need nothing but struct qmp_env, and the few human ones behind human-monitor-command. */
+/* The commands that need nothing but struct qmp_env, and the few human ones behind
+ * human-monitor-command. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -39,8 +40,8 @@ struct json_object *qmp_version(void)
     return version;
 }
 
-static int query_version(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
-                         struct qmp_error *e)
+static int query_version(struct qmp *q, void *opaque, struct json_object *args,
+                         struct json_object **result, struct qmp_error *e)
 {
     (void)q, (void)opaque, (void)args, (void)e;
     *result = qmp_version();
@@ -52,8 +53,8 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static int query_commands(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
-                          struct qmp_error *e)
+static int query_commands(struct qmp *q, void *opaque, struct json_object *args,
+                          struct json_object **result, struct qmp_error *e)
 {
     const char *names[256];
     size_t n = 0;
@@ -61,8 +62,8 @@ static int query_commands(struct qmp *q, void *opaque, struct json_object *args,
     (void)opaque, (void)args, (void)e;
     names[n++] = "qmp_capabilities";
     for (unsigned t = 0; t < q->table_count; t++) {
-        for (const struct qmp_command *c = q->tables[t].commands; c->name && n < sizeof(names) / sizeof(names[0]);
-             c++) {
+        for (const struct qmp_command *c = q->tables[t].commands;
+             c->name && n < sizeof(names) / sizeof(names[0]); c++) {
             names[n++] = c->name;
         }
     }
@@ -77,8 +78,8 @@ static int query_commands(struct qmp *q, void *opaque, struct json_object *args,
     return 0;
 }
 
-static int query_name(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
-                      struct qmp_error *e)
+static int query_name(struct qmp *q, void *opaque, struct json_object *args,
+                      struct json_object **result, struct qmp_error *e)
 {
     (void)opaque, (void)args, (void)e;
     *result = json_object_new_object();
@@ -98,8 +99,8 @@ static bool is_running(struct qmp *q)
     return strcmp(status(q), "running") == 0;
 }
 
-static int query_status(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
-                        struct qmp_error *e)
+static int query_status(struct qmp *q, void *opaque, struct json_object *args,
+                        struct json_object **result, struct qmp_error *e)
 {
     (void)opaque, (void)args, (void)e;
     *result = json_object_new_object();
@@ -110,7 +111,8 @@ static int query_status(struct qmp *q, void *opaque, struct json_object *args, s
 }
 
 /* cont and stop; the event goes out before the reply, and only if something changed. */
-static int change_state(struct qmp *q, int (*change)(void *, char *, size_t), const char *event, struct qmp_error *e)
+static int change_state(struct qmp *q, int (*change)(void *, char *, size_t), const char *event,
+                        struct qmp_error *e)
 {
     bool before = is_running(q);
 
@@ -124,19 +126,22 @@ static int change_state(struct qmp *q, int (*change)(void *, char *, size_t), co
     return 0;
 }
 
-static int cont(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result, struct qmp_error *e)
+static int cont(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
+                struct qmp_error *e)
 {
     (void)opaque, (void)args, (void)result;
     return change_state(q, q->env.cont, "RESUME", e);
 }
 
-static int stop(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result, struct qmp_error *e)
+static int stop(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
+                struct qmp_error *e)
 {
     (void)opaque, (void)args, (void)result;
     return change_state(q, q->env.stop, "STOP", e);
 }
 
-static int quit(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result, struct qmp_error *e)
+static int quit(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
+                struct qmp_error *e)
 {
     (void)opaque, (void)args, (void)result, (void)e;
     q->quit_wanted = true;
@@ -144,21 +149,23 @@ static int quit(struct qmp *q, void *opaque, struct json_object *args, struct js
 }
 
 /* Fills entry i of query-chardev: the server's own sockets first. */
-static bool chardev_at(struct qmp *q, unsigned i, struct qmp_chardev *out, char *name, size_t namelen)
+static bool chardev_at(struct qmp *q, unsigned i, struct qmp_chardev *out, char *name,
+                       size_t namelen)
 {
     if (i < q->socket_count) {
         const struct qmp_socket *sock = &q->sockets[i];
         bool connected = sock->session.fd >= 0;
 
-        snprintf(name, namelen, "%sunix:%s,server=on", connected ? "" : "disconnected:", sock->path ? sock->path : "");
+        snprintf(name, namelen, "%sunix:%s,server=on",
+                 connected ? "" : "disconnected:", sock->path ? sock->path : "");
         *out = (struct qmp_chardev){.label = sock->id, .filename = name, .frontend_open = true};
         return true;
     }
     return q->env.chardev(q->env.opaque, i - q->socket_count, out);
 }
 
-static int query_chardev(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
-                         struct qmp_error *e)
+static int query_chardev(struct qmp *q, void *opaque, struct json_object *args,
+                         struct json_object **result, struct qmp_error *e)
 {
     struct qmp_chardev c;
     char name[256];
@@ -176,8 +183,8 @@ static int query_chardev(struct qmp *q, void *opaque, struct json_object *args, 
     return 0;
 }
 
-static int query_vnc(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
-                     struct qmp_error *e)
+static int query_vnc(struct qmp *q, void *opaque, struct json_object *args,
+                     struct json_object **result, struct qmp_error *e)
 {
     struct qmp_vnc v = {0};
 
@@ -200,15 +207,15 @@ static int set_password(struct qmp *q, const char *password, struct qmp_error *e
     return q->env.vnc_set_password(q->env.opaque, password, e->desc, sizeof(e->desc)) < 0 ? -1 : 0;
 }
 
-static int change_vnc_password(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
-                               struct qmp_error *e)
+static int change_vnc_password(struct qmp *q, void *opaque, struct json_object *args,
+                               struct json_object **result, struct qmp_error *e)
 {
     (void)opaque, (void)result;
     return set_password(q, qmp_arg_string(args, "password", ""), e);
 }
 
-static int set_protocol_password(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
-                                 struct qmp_error *e)
+static int set_protocol_password(struct qmp *q, void *opaque, struct json_object *args,
+                                 struct json_object **result, struct qmp_error *e)
 {
     const char *connected = qmp_arg_string(args, "connected", "keep");
 
@@ -222,8 +229,8 @@ static int set_protocol_password(struct qmp *q, void *opaque, struct json_object
     return set_password(q, qmp_arg_string(args, "password", ""), e);
 }
 
-static int query_block(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
-                       struct qmp_error *e)
+static int query_block(struct qmp *q, void *opaque, struct json_object *args,
+                       struct json_object **result, struct qmp_error *e)
 {
     struct qmp_block b = {0};
 
@@ -260,8 +267,8 @@ static int query_block(struct qmp *q, void *opaque, struct json_object *args, st
     return 0;
 }
 
-static int query_blockstats(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
-                            struct qmp_error *e)
+static int query_blockstats(struct qmp *q, void *opaque, struct json_object *args,
+                            struct json_object **result, struct qmp_error *e)
 {
     static const struct block_stats none;
     struct qmp_block b = {0};
@@ -306,8 +313,8 @@ static struct json_object *cpu_path(unsigned i)
     return qmp_text(path);
 }
 
-static int query_cpus_fast(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
-                           struct qmp_error *e)
+static int query_cpus_fast(struct qmp *q, void *opaque, struct json_object *args,
+                           struct json_object **result, struct qmp_error *e)
 {
     (void)opaque, (void)args, (void)e;
     *result = json_object_new_array();
@@ -324,8 +331,8 @@ static int query_cpus_fast(struct qmp *q, void *opaque, struct json_object *args
     return 0;
 }
 
-static int query_hotpluggable_cpus(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
-                                   struct qmp_error *e)
+static int query_hotpluggable_cpus(struct qmp *q, void *opaque, struct json_object *args,
+                                   struct json_object **result, struct qmp_error *e)
 {
     (void)opaque, (void)args, (void)e;
     *result = json_object_new_array();
@@ -375,8 +382,8 @@ static void hmp_status(struct qmp *q, struct hmp_text *t)
     bool running = is_running(q);
     bool plain = running || strcmp(s, "paused") == 0;
 
-    say(t, "VM status: %s%s%s%s\r\n", running ? "running" : "paused", plain ? "" : " (", plain ? "" : s,
-        plain ? "" : ")");
+    say(t, "VM status: %s%s%s%s\r\n", running ? "running" : "paused", plain ? "" : " (",
+        plain ? "" : s, plain ? "" : ")");
 }
 
 static void hmp_name(struct qmp *q, struct hmp_text *t)
@@ -405,7 +412,8 @@ static void hmp_vnc(struct qmp *q, struct hmp_text *t)
         say(t, "None\r\n");
         return;
     }
-    say(t, "Server: %s:%s (%s)\r\n  Auth: %s\r\n  Clients: %u\r\n", v.host, v.service, v.family, v.auth, v.clients);
+    say(t, "Server: %s:%s (%s)\r\n  Auth: %s\r\n  Clients: %u\r\n", v.host, v.service, v.family,
+        v.auth, v.clients);
 }
 
 static void hmp_block(struct qmp *q, struct hmp_text *t)
@@ -414,7 +422,8 @@ static void hmp_block(struct qmp *q, struct hmp_text *t)
 
     for (unsigned i = 0; q->env.block(q->env.opaque, i, &b); i++) {
         if (b.inserted) {
-            say(t, "%s: %s (%s%s)\r\n", b.device, b.path, b.format, b.readonly ? ", read-only" : "");
+            say(t, "%s: %s (%s%s)\r\n", b.device, b.path, b.format,
+                b.readonly ? ", read-only" : "");
         } else {
             say(t, "%s: [not inserted]\r\n", b.device);
         }
@@ -444,8 +453,8 @@ void qmp_hmp(struct qmp *q, const char *line, char *out, size_t outlen)
     say(&t, "unknown command: '%.200s'\r\n", line);
 }
 
-static int human_monitor_command(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
-                                 struct qmp_error *e)
+static int human_monitor_command(struct qmp *q, void *opaque, struct json_object *args,
+                                 struct json_object **result, struct qmp_error *e)
 {
     char out[8192];
 

@@ -33,8 +33,8 @@ void qmp_fdset_clear(struct qmp *q)
     }
 }
 
-static int add_fd(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
-                  struct qmp_error *e)
+static int add_fd(struct qmp *q, void *opaque, struct json_object *args,
+                  struct json_object **result, struct qmp_error *e)
 {
     struct qmp_session *s = q->current;
     const char *note = qmp_arg_string(args, "opaque", NULL);
@@ -49,11 +49,14 @@ static int add_fd(struct qmp *q, void *opaque, struct json_object *args, struct 
         return qmp_fail(e, QMP_GENERIC_ERROR, "Parameter 'fdset-id' expects a non-negative value");
     }
     if (q->fd_count == QMP_MAX_FDS) {
-        return qmp_fail(e, QMP_GENERIC_ERROR, "More than %d file descriptors; use remove-fd", QMP_MAX_FDS);
+        return qmp_fail(e, QMP_GENERIC_ERROR, "More than %d file descriptors; use remove-fd",
+                        QMP_MAX_FDS);
     }
-    for (set = set < 0 ? 0 : set; !json_object_object_get_ex(args, "fdset-id", NULL) && set_exists(q, set); set++) {
+    for (set = set < 0 ? 0 : set;
+         !json_object_object_get_ex(args, "fdset-id", NULL) && set_exists(q, set); set++) {
     }
-    *entry = (struct qmp_fd){.set = set, .fd = s->pending_fds[0], .opaque = note ? strndup(note, 4096) : NULL};
+    *entry = (struct qmp_fd){
+        .set = set, .fd = s->pending_fds[0], .opaque = note ? strndup(note, 4096) : NULL};
     q->fd_count++;
     s->pending_count--;
     memmove(&s->pending_fds[0], &s->pending_fds[1], s->pending_count * sizeof(s->pending_fds[0]));
@@ -63,8 +66,8 @@ static int add_fd(struct qmp *q, void *opaque, struct json_object *args, struct 
     return 0;
 }
 
-static int remove_fd(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
-                     struct qmp_error *e)
+static int remove_fd(struct qmp *q, void *opaque, struct json_object *args,
+                     struct json_object **result, struct qmp_error *e)
 {
     int64_t set = qmp_arg_int(args, "fdset-id", -1);
     int64_t fd = qmp_arg_int(args, "fd", -1);
@@ -78,11 +81,12 @@ static int remove_fd(struct qmp *q, void *opaque, struct json_object *args, stru
         }
     }
     return found ? 0
-                 : qmp_fail(e, QMP_GENERIC_ERROR, "File descriptor named 'fdset-id:%lld' not found", (long long)set);
+                 : qmp_fail(e, QMP_GENERIC_ERROR, "File descriptor named 'fdset-id:%lld' not found",
+                            (long long)set);
 }
 
-static int query_fdsets(struct qmp *q, void *opaque, struct json_object *args, struct json_object **result,
-                        struct qmp_error *e)
+static int query_fdsets(struct qmp *q, void *opaque, struct json_object *args,
+                        struct json_object **result, struct qmp_error *e)
 {
     (void)opaque, (void)args, (void)e;
     *result = json_object_new_array();

@@ -20,7 +20,8 @@ enum {
     DEFAULT_WIDTH = 640, /* until the source says */
     DEFAULT_HEIGHT = 480,
 };
-/* A kick waits this long: the guest has to take the key press before there is anything new to see. */
+/* A kick waits this long: the guest has to take the key press before there is anything new to see.
+ * */
 static const uint64_t kick_delay_ns = 5000000;
 
 struct viewer {
@@ -96,8 +97,9 @@ void display_destroy(struct display *d)
     free(d);
 }
 
-/* The lock for the loop thread, which may already hold it (inside a refresh). Returns whether it has to be given back. Viewers
- * hold it for a copy only, so outside a refresh waiting is short; a source that draws in refresh() never waits here. */
+/* The lock for the loop thread, which may already hold it (inside a refresh). Returns whether it
+ * has to be given back. Viewers hold it for a copy only, so outside a refresh waiting is short; a
+ * source that draws in refresh() never waits here. */
 static bool loop_lock(struct display *d)
 {
     if (d->locked) {
@@ -182,7 +184,8 @@ static bool refresh_locked(struct display *d)
     if (d->source != NULL) {
         changed = d->source->refresh(d->dev, d, full);
         if (d->full && !full) {
-            /* It resized: a source that only knows "what changed" has to draw the new, black surface whole. */
+            /* It resized: a source that only knows "what changed" has to draw the new, black
+             * surface whole. */
             d->full = false;
             changed |= d->source->refresh(d->dev, d, true);
         }
@@ -327,7 +330,8 @@ static void report_cursor(struct display *d)
     }
 }
 
-void display_cursor(struct display *d, const uint32_t *argb, int width, int height, int hot_x, int hot_y)
+void display_cursor(struct display *d, const uint32_t *argb, int width, int height, int hot_x,
+                    int hot_y)
 {
     struct display_cursor_image *c = &d->cursor;
 
@@ -341,7 +345,8 @@ void display_cursor(struct display *d, const uint32_t *argb, int width, int heig
         c->hot_x = hot_x;
         c->hot_y = hot_y;
         for (int y = 0; y < c->height; y++) {
-            memcpy(&c->argb[y * c->width], &argb[(size_t)y * (size_t)row], (size_t)c->width * sizeof(uint32_t));
+            memcpy(&c->argb[y * c->width], &argb[(size_t)y * (size_t)row],
+                   (size_t)c->width * sizeof(uint32_t));
         }
     }
     report_cursor(d);

@@ -13,8 +13,8 @@
 
 enum {
     MAX_DEVICES = 8,
-    QUEUE_LEN = 256,      /* events; a viewer that fills it between two turns of the loop is flooding */
-    DELTA_MAX = 1 << 16,  /* merged deltas saturate here */
+    QUEUE_LEN = 256, /* events; a viewer that fills it between two turns of the loop is flooding */
+    DELTA_MAX = 1 << 16, /* merged deltas saturate here */
     ABS_MAX_POS = 32767,
 };
 
@@ -28,9 +28,9 @@ struct device {
 struct queue {
     struct input_event ev[QUEUE_LEN];
     unsigned n;
-    bool late_release[256];  /* releases that found the queue full: sent after it */
+    bool late_release[256]; /* releases that found the queue full: sent after it */
     bool any_late_release;
-    bool late_pointer;       /* so did a change of buttons: the newest one is sent after it */
+    bool late_pointer; /* so did a change of buttons: the newest one is sent after it */
     struct input_event last_pointer;
 };
 
@@ -46,7 +46,7 @@ struct input {
     pthread_mutex_t lock;
     struct queue q;
     struct queue work; /* loop thread's copy while it delivers */
-    int wake_fd; /* eventfd, written when q turns non-empty */
+    int wake_fd;       /* eventfd, written when q turns non-empty */
     struct watch wake;
 };
 
@@ -227,7 +227,8 @@ static bool queue_merge(struct queue *q, const struct input_event *ev)
     return true;
 }
 
-/* Makes room by dropping the oldest move (a pointer event that repeats the buttons of the one before it). */
+/* Makes room by dropping the oldest move (a pointer event that repeats the buttons of the one
+ * before it). */
 static bool queue_drop_move(struct queue *q)
 {
     const struct input_event *prev = NULL;
@@ -282,7 +283,8 @@ void input_post(struct input *in, const struct input_event *ev)
     if (was_empty) {
         uint64_t one = 1;
         ssize_t n = write(in->wake_fd, &one, sizeof(one));
-        (void)n; /* cannot fail short of a counter overflow, which means that a wake-up is pending */
+        (void)
+            n; /* cannot fail short of a counter overflow, which means that a wake-up is pending */
     }
 }
 

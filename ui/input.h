@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * Input routing between viewers and input devices. Keys are numbered as PC scan code set 1 "make" codes, 0x01..0x7f; keys with an
- * E0 prefix have bit 7 set (0xc8 = cursor up); Pause is 0xc6 and Print Screen 0xb7, as in the VNC "QEMU extended key event".
- * Loop thread only: viewers on other threads send events with input_post().
+ * Input routing between viewers and input devices. Keys are numbered as PC scan code set 1 "make"
+ * codes, 0x01..0x7f; keys with an E0 prefix have bit 7 set (0xc8 = cursor up); Pause is 0xc6 and
+ * Print Screen 0xb7, as in the VNC "QEMU extended key event". Loop thread only: viewers on other
+ * threads send events with input_post().
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -12,7 +13,13 @@ struct loop;
 struct input;
 
 enum { INPUT_KEY_PAUSE = 0xc6, INPUT_KEY_PRINT = 0xb7 };
-enum { INPUT_BUTTON_LEFT = 1, INPUT_BUTTON_RIGHT = 2, INPUT_BUTTON_MIDDLE = 4, INPUT_BUTTON_SIDE = 8, INPUT_BUTTON_EXTRA = 16 };
+enum {
+    INPUT_BUTTON_LEFT = 1,
+    INPUT_BUTTON_RIGHT = 2,
+    INPUT_BUTTON_MIDDLE = 4,
+    INPUT_BUTTON_SIDE = 8,
+    INPUT_BUTTON_EXTRA = 16
+};
 enum { INPUT_LED_SCROLL = 1, INPUT_LED_NUM = 2, INPUT_LED_CAPS = 4 };
 
 struct input *input_create(struct loop *loop);
@@ -25,7 +32,8 @@ struct input_keyboard {
 /* The one added last gets the events (a USB keyboard beats PS/2). */
 int input_add_keyboard(struct input *in, const struct input_keyboard *kbd, void *dev);
 struct input_pointer {
-    /* dx right, dy down, dz wheel (+ towards the user), buttons: INPUT_BUTTON_*. NULL if absolute only. */
+    /* dx right, dy down, dz wheel (+ towards the user), buttons: INPUT_BUTTON_*. NULL if absolute
+     * only. */
     void (*relative)(void *dev, int dx, int dy, int dz, unsigned buttons);
     /* x, y: 0..32767 across the picture. NULL if relative only. */
     void (*absolute)(void *dev, int x, int y, int dz, unsigned buttons);
@@ -44,11 +52,13 @@ struct input_event {
     int x, y, dz; /* relative: deltas; absolute: 0..32767 */
     unsigned buttons;
 };
-/* Loop thread. An absolute event goes to an absolute pointer if there is one; else, with relative-only devices, it is turned into
- * deltas in pixels of the picture size given with input_set_size(). */
+/* Loop thread. An absolute event goes to an absolute pointer if there is one; else, with
+ * relative-only devices, it is turned into deltas in pixels of the picture size given with
+ * input_set_size(). */
 void input_send(struct input *in, const struct input_event *ev);
 void input_set_size(struct input *in, int width, int height);
-/* Any thread: queues (bounded, merges pointer moves, drops the oldest moves when full; never drops key releases). */
+/* Any thread: queues (bounded, merges pointer moves, drops the oldest moves when full; never drops
+ * key releases). */
 void input_post(struct input *in, const struct input_event *ev);
 /* True if a pointer device takes absolute positions. */
 bool input_has_absolute(const struct input *in);

@@ -4,7 +4,8 @@
 #include <limits.h>
 #include <stdint.h>
 
-/* Pixels that may be drawn in vain to save a rectangle: about what a rectangle costs in headers and set-up. */
+/* Pixels that may be drawn in vain to save a rectangle: about what a rectangle costs in headers and
+ * set-up. */
 enum { MERGE_WASTE = 256 };
 
 static int64_t area(struct rect r)
@@ -68,7 +69,8 @@ void rects_add(struct rects *list, struct rect r)
             list->r[list->count++] = r;
             return;
         }
-        /* The union may now touch others: take it out and add it again. Each turn shortens the list, so this ends. */
+        /* The union may now touch others: take it out and add it again. Each turn shortens the
+         * list, so this ends. */
         r = rect_union(list->r[best], r);
         list->r[best] = list->r[--list->count];
     }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * A bounded list of changed rectangles. Rectangles that overlap, or nearly do, are merged, so that thousands of single changes
- * (the cells of a text screen) end as a few rectangles; when the list is full the pair that wastes least is merged.
+ * A bounded list of changed rectangles. Rectangles that overlap, or nearly do, are merged, so that
+ * thousands of single changes (the cells of a text screen) end as a few rectangles; when the list
+ * is full the pair that wastes least is merged.
  */
 #include <stdbool.h>
 

@@ -164,7 +164,8 @@ static int listen_port(struct vnc *v, const struct addrinfo *list, int port)
 {
     int first_err = -EADDRNOTAVAIL;
 
-    for (const struct addrinfo *ai = list; ai != NULL && v->listen_count < VNC_MAX_LISTEN; ai = ai->ai_next) {
+    for (const struct addrinfo *ai = list; ai != NULL && v->listen_count < VNC_MAX_LISTEN;
+         ai = ai->ai_next) {
         union {
             struct sockaddr sa;
             struct sockaddr_in in;
@@ -172,7 +173,8 @@ static int listen_port(struct vnc *v, const struct addrinfo *list, int port)
         } addr;
         int err;
 
-        if ((ai->ai_family != AF_INET && ai->ai_family != AF_INET6) || ai->ai_addrlen > sizeof(addr)) {
+        if ((ai->ai_family != AF_INET && ai->ai_family != AF_INET6) ||
+            ai->ai_addrlen > sizeof(addr)) {
             continue;
         }
         memcpy(&addr, ai->ai_addr, ai->ai_addrlen);
@@ -197,7 +199,9 @@ static int resolve(const struct vnc_config *cfg, struct addrinfo **list)
 {
     const char *host = cfg->host != NULL && cfg->host[0] != '\0' ? cfg->host : NULL;
     struct addrinfo hints = {
-        .ai_family = cfg->ipv4 == cfg->ipv6 ? AF_UNSPEC : cfg->ipv6 ? AF_INET6 : AF_INET,
+        .ai_family = cfg->ipv4 == cfg->ipv6 ? AF_UNSPEC
+                     : cfg->ipv6            ? AF_INET6
+                                            : AF_INET,
         .ai_socktype = SOCK_STREAM,
         /* Numbers first: this does not load the name service libraries. */
         .ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV,
@@ -224,7 +228,8 @@ static bool listen_tcp(struct vnc *v, char *errbuf, size_t errlen)
     int err = resolve(cfg, &list);
 
     if (err != 0) {
-        snprintf(errbuf, errlen, "VNC: cannot resolve '%s': %s", host, err == EAI_SYSTEM ? strerror(errno) : gai_strerror(err));
+        snprintf(errbuf, errlen, "VNC: cannot resolve '%s': %s", host,
+                 err == EAI_SYSTEM ? strerror(errno) : gai_strerror(err));
         return false;
     }
     if (last > 65535 - VNC_BASE_PORT) {
@@ -240,16 +245,17 @@ static bool listen_tcp(struct vnc *v, char *errbuf, size_t errlen)
     freeaddrinfo(list);
     if (err != 0) {
         if (last > cfg->display) {
-            snprintf(errbuf, errlen, "VNC: cannot listen on %s%s%s, ports %d to %d: %s", open, host, shut,
-                     VNC_BASE_PORT + cfg->display, VNC_BASE_PORT + last, strerror(-err));
+            snprintf(errbuf, errlen, "VNC: cannot listen on %s%s%s, ports %d to %d: %s", open, host,
+                     shut, VNC_BASE_PORT + cfg->display, VNC_BASE_PORT + last, strerror(-err));
         } else {
-            snprintf(errbuf, errlen, "VNC: cannot listen on %s%s%s:%d: %s", open, host, shut, VNC_BASE_PORT + cfg->display,
-                     strerror(-err));
+            snprintf(errbuf, errlen, "VNC: cannot listen on %s%s%s:%d: %s", open, host, shut,
+                     VNC_BASE_PORT + cfg->display, strerror(-err));
         }
         return false;
     }
     if (getsockname(v->listen_fd[0], (struct sockaddr *)&ss, &len) != 0 ||
-        getnameinfo((struct sockaddr *)&ss, len, v->info.host, sizeof(v->info.host), v->info.service, sizeof(v->info.service),
+        getnameinfo((struct sockaddr *)&ss, len, v->info.host, sizeof(v->info.host),
+                    v->info.service, sizeof(v->info.service),
                     NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
         snprintf(errbuf, errlen, "VNC: cannot tell the address listened on: %s", strerror(errno));
         return false;
@@ -274,7 +280,8 @@ static bool listen_unix(struct vnc *v, char *errbuf, size_t errlen)
         /* A socket that nobody serves is left over from a process that was killed. */
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-        if (fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 && errno == ECONNREFUSED) {
+        if (fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 &&
+            errno == ECONNREFUSED) {
             unlink(path);
         }
         if (fd >= 0) {
@@ -323,7 +330,8 @@ static void vnc_free(struct vnc *v)
     free(v);
 }
 
-struct vnc *vnc_new(struct loop *loop, struct display *d, struct input *in, const struct vnc_config *cfg)
+struct vnc *vnc_new(struct loop *loop, struct display *d, struct input *in,
+                    const struct vnc_config *cfg)
 {
     struct vnc *v = calloc(1, sizeof(*v));
 
@@ -342,8 +350,9 @@ struct vnc *vnc_new(struct loop *loop, struct display *d, struct input *in, cons
     v->up_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     v->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (!copy_string(&v->cfg.host, cfg->host) || !copy_string(&v->cfg.unix_path, cfg->unix_path) ||
-        !copy_string(&v->cfg.name, cfg->name != NULL ? cfg->name : "hvm-dm") || v->up_fd < 0 || v->wake_fd < 0 ||
-        (v->ui = vnc_ui_create(v)) == NULL || loop_watch(loop, &v->up_watch, v->up_fd, EPOLLIN, on_up, v) != 0 ||
+        !copy_string(&v->cfg.name, cfg->name != NULL ? cfg->name : "hvm-dm") || v->up_fd < 0 ||
+        v->wake_fd < 0 || (v->ui = vnc_ui_create(v)) == NULL ||
+        loop_watch(loop, &v->up_watch, v->up_fd, EPOLLIN, on_up, v) != 0 ||
         display_add_viewer(d, &viewer_ops, v) != 0) {
         vnc_free(v);
         return NULL;
@@ -357,7 +366,8 @@ static int start_thread(struct vnc *v)
     sigset_t all, old;
     int err;
 
-    /* Signals are the loop thread's. SIGPIPE too: sendfile() has no way to ask for an error instead. */
+    /* Signals are the loop thread's. SIGPIPE too: sendfile() has no way to ask for an error
+     * instead. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     pthread_attr_init(&attr);
@@ -372,7 +382,8 @@ static int start_thread(struct vnc *v)
     return -err;
 }
 
-struct vnc *vnc_create(struct loop *loop, struct display *d, struct input *in, const struct vnc_config *cfg, char *err, size_t errlen)
+struct vnc *vnc_create(struct loop *loop, struct display *d, struct input *in,
+                       const struct vnc_config *cfg, char *err, size_t errlen)
 {
     struct vnc *v = vnc_new(loop, d, in, cfg);
 

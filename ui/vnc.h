@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * VNC server: RFB through libvncserver, on one thread of its own with its own copy of the picture. The loop thread only notes
- * which rectangles changed and wakes that thread; copying, encoding and sending never run on it. Without a client the thread sleeps in
- * poll(), the copy does not exist and the display does not draw. All functions here are for the loop thread.
+ * VNC server: RFB through libvncserver, on one thread of its own with its own copy of the picture.
+ * The loop thread only notes which rectangles changed and wakes that thread; copying, encoding and
+ * sending never run on it. Without a client the thread sleeps in poll(), the copy does not exist
+ * and the display does not draw. All functions here are for the loop thread.
  *
- * What a client sends is cut into whole messages by vnc_client.c before libvncserver sees any of it; only what a screen, a keyboard and a
- * mouse need is passed on. Each client has a bounded output queue, so one that stops reading delays nobody and is dropped after a while.
+ * What a client sends is cut into whole messages by vnc_client.c before libvncserver sees any of
+ * it; only what a screen, a keyboard and a mouse need is passed on. Each client has a bounded
+ * output queue, so one that stops reading delays nobody and is dropped after a while.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,24 +27,26 @@ enum vnc_share {
 };
 
 struct vnc_config {
-    const char *host;      /* address or name to listen on; NULL or "": all addresses; IPv6 without brackets. Unused with unix_path */
+    const char *
+        host; /* address or name to listen on; NULL or "": all addresses; IPv6 without brackets. Unused with unix_path */
     const char *unix_path; /* listen on this socket instead, or NULL */
     int display;           /* TCP port 5900 + display, 0..59635 */
     int to;                /* last display to try, absolute; < display: only that one */
     bool ipv4, ipv6;       /* restrict names and the empty host to one family; neither: both */
     bool password;         /* every authentication fails until vnc_set_password() */
     enum vnc_share share;
-    const char *name;      /* what viewers show as title; NULL: "hvm-dm" */
+    const char *name; /* what viewers show as title; NULL: "hvm-dm" */
 };
 
-/* Listens (nothing is left behind on failure) and starts the thread. Borrows loop, d and in, which must outlive it; cfg only during the
- * call. NULL with one line in err that names the address. */
-struct vnc *vnc_create(struct loop *loop, struct display *d, struct input *in, const struct vnc_config *cfg, char *err, size_t errlen);
+/* Listens (nothing is left behind on failure) and starts the thread. Borrows loop, d and in, which
+ * must outlive it; cfg only during the call. NULL with one line in err that names the address. */
+struct vnc *vnc_create(struct loop *loop, struct display *d, struct input *in,
+                       const struct vnc_config *cfg, char *err, size_t errlen);
 /* Drops all clients, ends the thread, removes a unix socket. NULL is fine. */
 void vnc_destroy(struct vnc *v);
 
-/* Sets the password of later authentications; only its first 8 characters count (RFB 7.2.2). "" or NULL: all fail again.
- * 0, or -EINVAL when the server was not configured with a password. */
+/* Sets the password of later authentications; only its first 8 characters count (RFB 7.2.2). "" or
+ * NULL: all fail again. 0, or -EINVAL when the server was not configured with a password. */
 int vnc_set_password(struct vnc *v, const char *password);
 
 struct vnc_client_info {
@@ -54,8 +58,8 @@ struct vnc_client_info {
 /* What query-vnc answers. */
 struct vnc_info {
     bool enabled;
-    char host[64];      /* numeric address listened on, the first of several; "" for a unix socket */
-    char service[108];  /* the port really taken, as text, or the unix path */
+    char host[64];     /* numeric address listened on, the first of several; "" for a unix socket */
+    char service[108]; /* the port really taken, as text, or the unix path */
     const char *family; /* as above */
     const char *auth;   /* "none" or "vnc" */
     int client_count;

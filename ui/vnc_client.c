@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One VNC client: cutting its bytes into messages, keyboard and pointer, and its output queue. RFB 3.8 (RFC 6143) and the QEMU extended key
- * event of the community RFB specification. See vnc_int.h for how libvncserver is kept from blocking.
+ * One VNC client: cutting its bytes into messages, keyboard and pointer, and its output queue. RFB
+ * 3.8 (RFC 6143) and the QEMU extended key event of the community RFB specification. See vnc_int.h
+ * for how libvncserver is kept from blocking.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,9 +19,9 @@
 #include "ui/vnc_int.h"
 
 enum {
-    CUT_TEXT_MAX = 16 << 20,  /* bytes; skipped, never stored */
-    REPLY_MAX = 16 << 10,     /* bytes of answers that may wait before input is left unread */
-    REGION_MAX_RECTS = 16,    /* of what a client asks for; beyond it is their bounding box */
+    CUT_TEXT_MAX = 16 << 20, /* bytes; skipped, never stored */
+    REPLY_MAX = 16 << 10,    /* bytes of answers that may wait before input is left unread */
+    REGION_MAX_RECTS = 16,   /* of what a client asks for; beyond it is their bounding box */
     SEND_CHUNK = 1 << 20,
 };
 static const uint64_t version_ns = 10000000000ull;    /* from connect to the client's version */
@@ -31,29 +32,30 @@ static const uint64_t closing_ns = 2000000000ull;
 static const uint64_t kick_interval_ns = 5000000ull;
 
 enum message { /* RFC 6143, 7.5; 255: community specification */
-    MSG_SET_PIXEL_FORMAT = 0,
-    MSG_SET_ENCODINGS = 2,
-    MSG_UPDATE_REQUEST = 3,
-    MSG_KEY = 4,
-    MSG_POINTER = 5,
-    MSG_CUT_TEXT = 6,
-    MSG_QEMU = 255,
+               MSG_SET_PIXEL_FORMAT = 0,
+               MSG_SET_ENCODINGS = 2,
+               MSG_UPDATE_REQUEST = 3,
+               MSG_KEY = 4,
+               MSG_POINTER = 5,
+               MSG_CUT_TEXT = 6,
+               MSG_QEMU = 255,
 };
 enum { ENCODING_QEMU_EXT_KEY = -258, KEY_SYSRQ = 0x54 };
 
-/* What libvncserver hears of; the rest of its encodings and extensions stay off. Inclusive ranges. */
+/* What libvncserver hears of; the rest of its encodings and extensions stay off. Inclusive ranges.
+ * */
 static const struct {
     int32_t first, last;
 } encodings[] = {
-    {0, 1},        /* Raw, CopyRect */
-    {5, 5},        /* Hextile */
-    {7, 7},        /* Tight */
-    {16, 16},      /* ZRLE */
-    {-224, -223},  /* LastRect, DesktopSize */
-    {-32, -23},    /* JPEG quality */
-    {-256, -247},  /* compression level */
-    {-512, -412},  /* fine JPEG quality */
-    {-768, -763},  /* JPEG subsampling */
+    {0, 1},       /* Raw, CopyRect */
+    {5, 5},       /* Hextile */
+    {7, 7},       /* Tight */
+    {16, 16},     /* ZRLE */
+    {-224, -223}, /* LastRect, DesktopSize */
+    {-32, -23},   /* JPEG quality */
+    {-256, -247}, /* compression level */
+    {-512, -412}, /* fine JPEG quality */
+    {-768, -763}, /* JPEG subsampling */
 };
 
 static uint16_t be16(const uint8_t *p)
@@ -103,7 +105,8 @@ static void flush(struct vnc_client *c)
 
     while (c->out_pos < c->out_len) {
         off_t left = c->out_len - c->out_pos;
-        ssize_t n = sendfile(c->fd, c->out_fd, &c->out_pos, (size_t)(left < SEND_CHUNK ? left : SEND_CHUNK));
+        ssize_t n = sendfile(c->fd, c->out_fd, &c->out_pos,
+                             (size_t)(left < SEND_CHUNK ? left : SEND_CHUNK));
 
         if (n > 0) {
             progress = true;
@@ -137,13 +140,15 @@ static bool lib_alive(const struct vnc_client *c)
     return c->rfb != NULL && c->rfb->sock != RFB_INVALID_SOCKET;
 }
 
-/* The library makes its challenge, the last bytes of the answer in at..end, from random() seeded with the time: put a real one there. */
+/* The library makes its challenge, the last bytes of the answer in at..end, from random() seeded
+ * with the time: put a real one there. */
 static bool fresh_challenge(struct vnc_client *c, off_t at, off_t end)
 {
     uint8_t *challenge = c->rfb->authChallenge;
 
     return end - at >= CHALLENGESIZE && getrandom(challenge, CHALLENGESIZE, 0) == CHALLENGESIZE &&
-           pwrite(c->ui->scratch_fd, challenge, CHALLENGESIZE, end - CHALLENGESIZE) == CHALLENGESIZE;
+           pwrite(c->ui->scratch_fd, challenge, CHALLENGESIZE, end - CHALLENGESIZE) ==
+               CHALLENGESIZE;
 }
 
 static void size_told(struct vnc_client *c)
@@ -164,8 +169,8 @@ static void lib_message(struct vnc_client *c, const uint8_t *msg, size_t len)
         vnc_client_close(c);
         return;
     }
-    if (ftruncate(scratch, 0) != 0 || pwrite(scratch, msg, len, 0) != (ssize_t)len || lseek(scratch, 0, SEEK_SET) != 0 ||
-        dup2(scratch, c->rfb->sock) < 0) {
+    if (ftruncate(scratch, 0) != 0 || pwrite(scratch, msg, len, 0) != (ssize_t)len ||
+        lseek(scratch, 0, SEEK_SET) != 0 || dup2(scratch, c->rfb->sock) < 0) {
         vnc_client_close(c);
         return;
     }
@@ -175,11 +180,14 @@ static void lib_message(struct vnc_client *c, const uint8_t *msg, size_t len)
         size_told(c); /* ServerInit */
     }
     end = lseek(scratch, 0, SEEK_CUR);
-    if (end < at || (handshake && c->rfb->state == RFB_AUTHENTICATION && !fresh_challenge(c, at, end))) {
+    if (end < at ||
+        (handshake && c->rfb->state == RFB_AUTHENTICATION && !fresh_challenge(c, at, end))) {
         vnc_client_close(c);
     }
     while (at < end && !c->closing) {
-        ssize_t n = pread(scratch, buf, (size_t)(end - at < (off_t)sizeof(buf) ? end - at : (off_t)sizeof(buf)), at);
+        ssize_t n =
+            pread(scratch, buf,
+                  (size_t)(end - at < (off_t)sizeof(buf) ? end - at : (off_t)sizeof(buf)), at);
 
         if (n <= 0) {
             vnc_client_close(c);
@@ -193,8 +201,9 @@ static void lib_message(struct vnc_client *c, const uint8_t *msg, size_t len)
     }
 }
 
-/* The library's side of a client whose version message has come. The library sends its banner into a socket that nobody reads (ours went
- * out long ago) and looks for a WebSocket there, which the version message makes it stop at once. */
+/* The library's side of a client whose version message has come. The library sends its banner into
+ * a socket that nobody reads (ours went out long ago) and looks for a WebSocket there, which the
+ * version message makes it stop at once. */
 static bool lib_attach(struct vnc_client *c, const uint8_t *version)
 {
     int pair[2];
@@ -249,9 +258,10 @@ static void send_key(struct vnc_client *c, uint8_t key, bool down)
 
 static unsigned buttons(uint8_t mask)
 {
-    /* RFC 6143 7.5.5: left, middle, right, then the wheel as buttons 4 and 5; the eighth is "back". */
-    return (mask & 1 ? INPUT_BUTTON_LEFT : 0u) | (mask & 2 ? INPUT_BUTTON_MIDDLE : 0u) | (mask & 4 ? INPUT_BUTTON_RIGHT : 0u) |
-           (mask & 0x80 ? INPUT_BUTTON_SIDE : 0u);
+    /* RFC 6143 7.5.5: left, middle, right, then the wheel as buttons 4 and 5; the eighth is "back".
+     * */
+    return (mask & 1 ? INPUT_BUTTON_LEFT : 0u) | (mask & 2 ? INPUT_BUTTON_MIDDLE : 0u) |
+           (mask & 4 ? INPUT_BUTTON_RIGHT : 0u) | (mask & 0x80 ? INPUT_BUTTON_SIDE : 0u);
 }
 
 static int scale(unsigned at, int size)
@@ -294,7 +304,8 @@ static void release_all(struct vnc_client *c)
     }
 }
 
-/* ---- messages; each handler returns how many bytes it took, 0: the message is not complete, -1: drop the client ---- */
+/* ---- messages; each handler returns how many bytes it took, 0: the message is not complete, -1:
+ * drop the client ---- */
 
 static bool format_ok(const uint8_t *f)
 {
@@ -341,7 +352,9 @@ static bool encoding_allowed(int32_t e)
 
 static int on_encodings(struct vnc_client *c, const uint8_t *m, size_t len)
 {
-    static const uint8_t ack[] = {0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xfe, 0xfe}; /* one empty rectangle of -258 */
+    static const uint8_t ack[] = {
+        0, 0, 0, 1, 0,    0,    0,    0,
+        0, 0, 0, 0, 0xff, 0xff, 0xfe, 0xfe}; /* one empty rectangle of -258 */
     uint8_t filtered[4 + 4 * VNC_MAX_ENCODINGS];
     size_t n, kept = 0, total;
     bool ext_keys = false;
@@ -370,10 +383,13 @@ static int on_encodings(struct vnc_client *c, const uint8_t *m, size_t len)
     put_be16(filtered + 2, (unsigned)kept);
     lib_message(c, filtered, 4 + 4 * kept);
     if (!c->closing && c->rfb->useNewFBSize) {
-        /* The size may have changed since ServerInit told it. If not, it is not told again: that would use up the client's request, and
-         * gtk-vnc makes no other before it has seen a picture. */
+        /* The size may have changed since ServerInit told it. If not, it is not told again: that
+         * would use up the client's request, and gtk-vnc makes no other before it has seen a
+         * picture. */
         c->rfb->newFBSizePending =
-            c->told_width != c->ui->screen->width || c->told_height != c->ui->screen->height ? TRUE : FALSE;
+            c->told_width != c->ui->screen->width || c->told_height != c->ui->screen->height
+                ? TRUE
+                : FALSE;
     }
     if (ext_keys && !c->ext_keys) {
         reply(c, ack, sizeof(ack));
@@ -435,7 +451,8 @@ static int on_pointer(struct vnc_client *c, const uint8_t *m, size_t len)
     if (len < 6) {
         return 0;
     }
-    send_pointer(c, m[1], scale(be16(m + 2), c->ui->screen->width), scale(be16(m + 4), c->ui->screen->height));
+    send_pointer(c, m[1], scale(be16(m + 2), c->ui->screen->width),
+                 scale(be16(m + 4), c->ui->screen->height));
     return 6;
 }
 
@@ -466,9 +483,14 @@ static int on_qemu(struct vnc_client *c, const uint8_t *m, size_t len)
     }
     code = be32(m + 8);
     if (code == KEY_SYSRQ) {
-        code = INPUT_KEY_PRINT; /* viewers on X send this for the one key; the keyboard decides by Alt what it means */
+        code =
+            INPUT_KEY_PRINT; /* viewers on X send this for the one key; the keyboard decides by Alt what it means */
     }
-    send_key(c, code == 0 ? vnc_key_from_keysym(be32(m + 4)) : code < 256 ? (uint8_t)code : 0, be16(m + 2) != 0);
+    send_key(c,
+             code == 0    ? vnc_key_from_keysym(be32(m + 4))
+             : code < 256 ? (uint8_t)code
+                          : 0,
+             be16(m + 2) != 0);
     return 12;
 }
 
@@ -478,8 +500,12 @@ static int on_normal(struct vnc_client *c, const uint8_t *m, size_t len)
         uint8_t type;
         int (*fn)(struct vnc_client *c, const uint8_t *m, size_t len);
     } handlers[] = {
-        {MSG_SET_PIXEL_FORMAT, on_pixel_format}, {MSG_SET_ENCODINGS, on_encodings}, {MSG_UPDATE_REQUEST, on_update_request},
-        {MSG_KEY, on_key},                       {MSG_POINTER, on_pointer},         {MSG_CUT_TEXT, on_cut_text},
+        {MSG_SET_PIXEL_FORMAT, on_pixel_format},
+        {MSG_SET_ENCODINGS, on_encodings},
+        {MSG_UPDATE_REQUEST, on_update_request},
+        {MSG_KEY, on_key},
+        {MSG_POINTER, on_pointer},
+        {MSG_CUT_TEXT, on_cut_text},
         {MSG_QEMU, on_qemu},
     };
 
@@ -575,11 +601,15 @@ void vnc_client_process(struct vnc_client *c)
         if (len == 0) {
             break;
         }
-        n = c->stage == VNC_WAIT_VERSION ? on_version(c, m, len) : c->stage == VNC_NORMAL ? on_normal(c, m, len) : on_handshake(c, m, len);
+        n = c->stage == VNC_WAIT_VERSION ? on_version(c, m, len)
+            : c->stage == VNC_NORMAL     ? on_normal(c, m, len)
+                                         : on_handshake(c, m, len);
         if (n < 0) {
             static struct log_limit limit;
 
-            log_limited(&limit, "VNC: client dropped for what it sent (message %u, %zu bytes, stage %d)", m[0], len, (int)c->stage);
+            log_limited(&limit,
+                        "VNC: client dropped for what it sent (message %u, %zu bytes, stage %d)",
+                        m[0], len, (int)c->stage);
             vnc_client_close(c);
         }
         if (n <= 0) {
@@ -618,7 +648,8 @@ static bool update_due(const struct vnc_client *c)
 {
     const struct _rfbClientRec *r = c->rfb;
 
-    return c->ui->pixels != NULL && !sraRgnEmpty(r->requestedRegion) && (!sraRgnEmpty(r->modifiedRegion) || r->newFBSizePending);
+    return c->ui->pixels != NULL && !sraRgnEmpty(r->requestedRegion) &&
+           (!sraRgnEmpty(r->modifiedRegion) || r->newFBSizePending);
 }
 
 static void encode(struct vnc_client *c)
@@ -643,7 +674,8 @@ static void encode(struct vnc_client *c)
 void vnc_client_push(struct vnc_client *c)
 {
     if (c->rfb != NULL && !lib_alive(c)) {
-        vnc_client_close(c); /* the library let go of it: failed authentication, or another client wanted to be alone */
+        vnc_client_close(
+            c); /* the library let go of it: failed authentication, or another client wanted to be alone */
     }
     flush(c);
     if (c->in_len > 0 && c->out_len == 0 && !c->closing) {
@@ -665,7 +697,8 @@ struct vnc_client *vnc_client_create(struct vnc_ui *ui, int slot, int fd)
     if (ui->scratch_fd < 0) {
         ui->scratch_fd = memfd_create("vnc-message", MFD_CLOEXEC);
     }
-    if (c == NULL || ui->scratch_fd < 0 || (c->out_fd = memfd_create("vnc-output", MFD_CLOEXEC)) < 0) {
+    if (c == NULL || ui->scratch_fd < 0 ||
+        (c->out_fd = memfd_create("vnc-output", MFD_CLOEXEC)) < 0) {
         free(c);
         close(fd);
         return NULL;

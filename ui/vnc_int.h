@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * The parts of the VNC server: vnc.c is the loop thread's side, vnc_ui.c the UI thread (poll loop, picture copy), vnc_client.c one client's
- * protocol and queue. struct vnc is shared under its lock; everything in struct vnc_ui belongs to the UI thread.
+ * The parts of the VNC server: vnc.c is the loop thread's side, vnc_ui.c the UI thread (poll loop,
+ * picture copy), vnc_client.c one client's protocol and queue. struct vnc is shared under its lock;
+ * everything in struct vnc_ui belongs to the UI thread.
  *
- * How libvncserver 0.9.14 is used without its blocking: it reads and writes cl->sock itself and waits with select() when that would block.
- * Here cl->sock is never a socket. To have a message handled, a scratch memory file that holds exactly this message is put behind that
- * descriptor number (dup2); a read beyond it is end-of-file, never a wait. For updates the client's output file is behind it, where
- * writes always succeed; we send from there to the socket as it takes data, and ask for no further update until all is sent. An update is
- * bounded by VNC_UPDATE_MAX_BYTES through the library's progressive slices.
+ * How libvncserver 0.9.14 is used without its blocking: it reads and writes cl->sock itself and
+ * waits with select() when that would block. Here cl->sock is never a socket. To have a message
+ * handled, a scratch memory file that holds exactly this message is put behind that descriptor
+ * number (dup2); a read beyond it is end-of-file, never a wait. For updates the client's output
+ * file is behind it, where writes always succeed; we send from there to the socket as it takes
+ * data, and ask for no further update until all is sent. An update is bounded by
+ * VNC_UPDATE_MAX_BYTES through the library's progressive slices.
  */
 #include <pthread.h>
 #include <rfb/rfb.h>
@@ -23,10 +26,12 @@
 
 enum {
     VNC_MAX_LISTEN = 4,
-    VNC_IN_BYTES = 2048, /* the longest message that is buffered whole: SetEncodings with 256 of them */
+    VNC_IN_BYTES =
+        2048, /* the longest message that is buffered whole: SetEncodings with 256 of them */
     VNC_MAX_ENCODINGS = 256,
     VNC_VERSION_LEN = 12,
-    VNC_UPDATE_MAX_BYTES = 4 << 20, /* raw size of one update, and so about the longest output queue of one client */
+    VNC_UPDATE_MAX_BYTES =
+        4 << 20, /* raw size of one update, and so about the longest output queue of one client */
 };
 
 struct vnc_ui;
@@ -52,7 +57,7 @@ struct vnc {
     atomic_bool want_kick;
     bool active; /* loop thread: what the display was told */
 
-    int wake_fd; /* eventfd, loop thread to UI thread */
+    int wake_fd;          /* eventfd, loop thread to UI thread */
     pthread_mutex_t lock; /* everything below. Taken inside the display's lock, never around it */
     bool woken;
     bool quit;
@@ -66,8 +71,10 @@ struct vnc {
     struct vnc_client_info clients[VNC_MAX_CLIENTS]; /* family NULL: free */
 };
 
-/* vnc.c: everything but listening and the thread; for tests and fuzz targets that turn the crank themselves. */
-struct vnc *vnc_new(struct loop *loop, struct display *d, struct input *in, const struct vnc_config *cfg);
+/* vnc.c: everything but listening and the thread; for tests and fuzz targets that turn the crank
+ * themselves. */
+struct vnc *vnc_new(struct loop *loop, struct display *d, struct input *in,
+                    const struct vnc_config *cfg);
 /* Any thread: has the loop thread look at the want_ flags. */
 void vnc_signal_loop(struct vnc *v);
 
@@ -84,17 +91,20 @@ struct vnc_client {
     int fd;     /* the socket; -1: free slot */
     int out_fd; /* memory file with output not yet sent */
     off_t out_len, out_pos;
-    size_t reply_bytes; /* of out that are answers, not updates: input is not read while there are too many */
-    rfbClientPtr rfb;   /* NULL before the version is known */
+    size_t
+        reply_bytes; /* of out that are answers, not updates: input is not read while there are too many */
+    rfbClientPtr rfb; /* NULL before the version is known */
     enum vnc_stage stage;
-    bool closing;         /* send what is left, then drop */
-    uint64_t deadline_ns; /* for the handshake, the picture to come, or the last output when closing; 0: none */
-    uint64_t stall_ns;    /* when it is given up for not reading; 0: no output waits */
-    uint64_t since_ns;    /* connected */
+    bool closing; /* send what is left, then drop */
+    uint64_t
+        deadline_ns; /* for the handshake, the picture to come, or the last output when closing; 0: none */
+    uint64_t stall_ns; /* when it is given up for not reading; 0: no output waits */
+    uint64_t since_ns; /* connected */
     size_t in_len;
     uint32_t skip; /* bytes of cut text to throw away */
     bool ext_keys;
-    int told_width, told_height; /* size of the picture as the client knows it; 0 before ServerInit */
+    int told_width,
+        told_height;  /* size of the picture as the client knows it; 0 before ServerInit */
     uint8_t keys[32]; /* held down */
     uint8_t mask;     /* VNC button mask */
     int x, y;         /* last position, 0..32767 */
@@ -107,7 +117,7 @@ struct vnc_ui {
     uint32_t *pixels;        /* NULL: no picture */
     size_t pixel_bytes;
     int width, height;
-    int viewers; /* clients at VNC_WAIT_PICTURE or later */
+    int viewers;    /* clients at VNC_WAIT_PICTURE or later */
     int scratch_fd; /* memory file with the message that libvncserver handles just now */
     uint64_t kick_ns;
     uint64_t accept_again_ns; /* no descriptors were left: do not try before; 0: go on */

@@ -82,7 +82,8 @@ static rfbBool check_password(rfbClientPtr cl, const char *response, int len)
     return set && diff == 0;
 }
 
-/* Our pixel layout, 0x00RRGGBB; libvncserver assumes another one each time it is told a frame buffer. */
+/* Our pixel layout, 0x00RRGGBB; libvncserver assumes another one each time it is told a frame
+ * buffer. */
 static void set_format(rfbScreenInfoPtr s)
 {
     s->depth = 24;
@@ -242,7 +243,8 @@ static bool picture_copy(struct vnc_ui *ui, struct rects *dirty)
             continue;
         }
         for (int y = r.y; y < r.y + r.h; y++) {
-            memcpy(pixel_row(ui, y) + r.x, from + (size_t)y * ((size_t)stride / sizeof(uint32_t)) + r.x,
+            memcpy(pixel_row(ui, y) + r.x,
+                   from + (size_t)y * ((size_t)stride / sizeof(uint32_t)) + r.x,
                    (size_t)r.w * sizeof(uint32_t));
         }
     }
@@ -309,7 +311,8 @@ static void count_viewers(struct vnc_ui *ui)
     if ((n > 0) != (ui->viewers > 0)) {
         if (n == 0) {
             picture_free(ui);
-            malloc_trim(0); /* the encoders' buffers: some hundred KiB that the next viewer may need in a year */
+            malloc_trim(
+                0); /* the encoders' buffers: some hundred KiB that the next viewer may need in a year */
         } else {
             atomic_store(&ui->v->want_full, true);
         }
@@ -328,7 +331,8 @@ static void drop(struct vnc_ui *ui, int slot)
     pthread_mutex_unlock(&ui->v->lock);
 }
 
-/* A free slot; when all are taken, that of the oldest client that has not got past authentication. -1: none. */
+/* A free slot; when all are taken, that of the oldest client that has not got past authentication.
+ * -1: none. */
 static int find_slot(struct vnc_ui *ui)
 {
     int oldest = -1;
@@ -339,7 +343,8 @@ static int find_slot(struct vnc_ui *ui)
         if (c == NULL) {
             return i;
         }
-        if (c->stage < VNC_WAIT_PICTURE && (oldest < 0 || c->since_ns < ui->clients[oldest]->since_ns)) {
+        if (c->stage < VNC_WAIT_PICTURE &&
+            (oldest < 0 || c->since_ns < ui->clients[oldest]->since_ns)) {
             oldest = i;
         }
     }
@@ -362,10 +367,11 @@ void vnc_ui_accept(struct vnc_ui *ui, int fd)
         close(fd);
         return;
     }
-    if (getpeername(fd, (struct sockaddr *)&ss, &len) == 0 && (ss.ss_family == AF_INET || ss.ss_family == AF_INET6)) {
+    if (getpeername(fd, (struct sockaddr *)&ss, &len) == 0 &&
+        (ss.ss_family == AF_INET || ss.ss_family == AF_INET6)) {
         info.family = ss.ss_family == AF_INET6 ? "ipv6" : "ipv4";
-        getnameinfo((struct sockaddr *)&ss, len, info.host, sizeof(info.host), info.service, sizeof(info.service),
-                    NI_NUMERICHOST | NI_NUMERICSERV);
+        getnameinfo((struct sockaddr *)&ss, len, info.host, sizeof(info.host), info.service,
+                    sizeof(info.service), NI_NUMERICHOST | NI_NUMERICSERV);
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
     }
@@ -383,7 +389,8 @@ void vnc_ui_accept(struct vnc_ui *ui, int fd)
     }
 }
 
-/* Acts on deadlines that have passed. Returns how long poll() may wait: at most max_wait_ms (-1: no end). */
+/* Acts on deadlines that have passed. Returns how long poll() may wait: at most max_wait_ms (-1: no
+ * end). */
 static int deadlines(struct vnc_ui *ui, int max_wait_ms)
 {
     uint64_t now = vnc_now_ns();
@@ -400,7 +407,9 @@ static int deadlines(struct vnc_ui *ui, int max_wait_ms)
         if (c == NULL || (c->deadline_ns == 0 && c->stall_ns == 0)) {
             continue;
         }
-        when = c->deadline_ns == 0 || (c->stall_ns != 0 && c->stall_ns < c->deadline_ns) ? c->stall_ns : c->deadline_ns;
+        when = c->deadline_ns == 0 || (c->stall_ns != 0 && c->stall_ns < c->deadline_ns)
+                   ? c->stall_ns
+                   : c->deadline_ns;
         if (when > now) {
             ms = (when - now) / 1000000 + 1;
         } else if (c->stage == VNC_WAIT_PICTURE && !c->closing && when == c->deadline_ns) {
@@ -487,7 +496,8 @@ bool vnc_ui_turn(struct vnc_ui *ui, int max_wait_ms)
     max_wait_ms = deadlines(ui, max_wait_ms);
     fds[n++] = (struct pollfd){.fd = v->wake_fd, .events = POLLIN};
     for (int i = 0; i < v->listen_count; i++) {
-        fds[n++] = (struct pollfd){.fd = v->listen_fd[i], .events = ui->accept_again_ns == 0 ? POLLIN : 0};
+        fds[n++] =
+            (struct pollfd){.fd = v->listen_fd[i], .events = ui->accept_again_ns == 0 ? POLLIN : 0};
     }
     first_client = n;
     for (int i = 0; i < VNC_MAX_CLIENTS; i++) {
