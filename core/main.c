@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * hvm-dm: the process. Opens what the command line names, builds the board, serves ioreqs until the toolstack ends it. Every failure before
- * "running" is one line on stderr and exit code 1, with nothing left behind; libxl keeps no other diagnosis.
+ * hvm-dm: the process. Opens what the command line names, builds the board, serves ioreqs until the
+ * toolstack ends it. Every failure before "running" is one line on stderr and exit code 1, with
+ * nothing left behind; libxl keeps no other diagnosis.
  */
 #include <errno.h>
 #include <signal.h>
@@ -38,7 +39,8 @@ struct app {
     struct vnc *vnc;
     struct vnc_info vnc_now; /* strings that query-vnc borrows */
     struct qmp *qmp;
-    const struct option_drive *drives[BOARD_IDE_DRIVES]; /* in command-line order, for query-block */
+    const struct option_drive
+        *drives[BOARD_IDE_DRIVES]; /* in command-line order, for query-block */
     unsigned drive_count;
     struct watch signals;
     int signal_fd;
@@ -99,7 +101,8 @@ static int catch_signals(struct app *a)
     sigaddset(&set, SIGINT);
     sigprocmask(SIG_BLOCK, &set, NULL);
     a->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (a->signal_fd < 0 || loop_watch(a->loop, &a->signals, a->signal_fd, EPOLLIN, on_signal, a) != 0) {
+    if (a->signal_fd < 0 ||
+        loop_watch(a->loop, &a->signals, a->signal_fd, EPOLLIN, on_signal, a) != 0) {
         snprintf(a->err, sizeof(a->err), "cannot catch signals: %s", strerror(errno));
         return -1;
     }
@@ -173,7 +176,8 @@ static bool env_chardev(void *opaque, unsigned i, struct qmp_chardev *out)
 
     for (unsigned n = 0; n < BOARD_SERIALS; n++) {
         if (a->parts.serial[n] != NULL && i-- == 0) {
-            *out = (struct qmp_chardev){chardev_label(a->parts.serial[n]), chardev_filename(a->parts.serial[n]), true};
+            *out = (struct qmp_chardev){chardev_label(a->parts.serial[n]),
+                                        chardev_filename(a->parts.serial[n]), true};
             return true;
         }
     }
@@ -227,8 +231,11 @@ static int open_drives(struct app *a)
 {
     for (unsigned i = 0; i < a->o.drive_count; i++) {
         const struct option_drive *d = &a->o.drives[i];
-        struct block_config cfg = {
-            .path = d->path, .format = d->format, .fd = -1, .readonly = d->readonly || d->cdrom, .cdrom = d->cdrom};
+        struct block_config cfg = {.path = d->path,
+                                   .format = d->format,
+                                   .fd = -1,
+                                   .readonly = d->readonly || d->cdrom,
+                                   .cdrom = d->cdrom};
 
         if (d->bus != OPTION_BUS_IDE || d->index >= BOARD_IDE_DRIVES) {
             snprintf(a->err, sizeof(a->err), "drive %s: this bus is not emulated", d->id);
@@ -269,8 +276,10 @@ static int open_nets(struct app *a)
 {
     for (unsigned i = 0; i < a->o.nic_count; i++) {
         const struct option_nic *nic = &a->o.nics[i];
-        struct net_config cfg = {
-            .id = nic->netdev, .ifname = nic->ifname, .tap_fd = nic->tap_fd, .dump_path = nic->dump_path};
+        struct net_config cfg = {.id = nic->netdev,
+                                 .ifname = nic->ifname,
+                                 .tap_fd = nic->tap_fd,
+                                 .dump_path = nic->dump_path};
 
         if (nic->netdev == NULL) {
             continue;
@@ -302,8 +311,8 @@ static int open_screen(struct app *a)
         return -1;
     }
     if (a->o.vga.kind == OPTION_VGA_STD || a->o.vga.kind == OPTION_VGA_CIRRUS) {
-        if (rom_load(a->o.firmware_dir, roms[a->o.vga.kind].file, roms[a->o.vga.kind].vendor, roms[a->o.vga.kind].device,
-                     &a->parts.vga_rom, a->err, sizeof(a->err)) != 0) {
+        if (rom_load(a->o.firmware_dir, roms[a->o.vga.kind].file, roms[a->o.vga.kind].vendor,
+                     roms[a->o.vga.kind].device, &a->parts.vga_rom, a->err, sizeof(a->err)) != 0) {
             return -1;
         }
     }
@@ -322,7 +331,8 @@ static int open_screen(struct app *a)
             .name = a->o.name,
         };
 
-        a->vnc = vnc_create(a->loop, a->parts.display, a->parts.input, &cfg, a->err, sizeof(a->err));
+        a->vnc =
+            vnc_create(a->loop, a->parts.display, a->parts.input, &cfg, a->err, sizeof(a->err));
         if (a->vnc == NULL) {
             return -1;
         }
@@ -330,7 +340,8 @@ static int open_screen(struct app *a)
     return 0;
 }
 
-/* The request that did it is still answered: the loop ends after its present turn. A reset never ends the process: the toolstack does. */
+/* The request that did it is still answered: the loop ends after its present turn. A reset never
+ * ends the process: the toolstack does. */
 static void guest_ended(void *opaque, enum platform_shutdown reason)
 {
     struct app *a = opaque;

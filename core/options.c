@@ -49,13 +49,15 @@ static int opt_domid(struct parser *p, const char *text)
     uint64_t domid;
 
     if (!optnum_uint(text, 1, DOMID_MAX, &domid)) {
-        return options_bad(p, "bad domain id '%.40s'; it must be a number from 1 to %d", text, DOMID_MAX);
+        return options_bad(p, "bad domain id '%.40s'; it must be a number from 1 to %d", text,
+                           DOMID_MAX);
     }
     p->o->domid = (int)domid;
     return 0;
 }
 
-/* libxl passes the guest's name as it is, commas included; QEMU's own form has guest= or its two other keys. */
+/* libxl passes the guest's name as it is, commas included; QEMU's own form has guest= or its two
+ * other keys. */
 static int opt_name(struct parser *p, const char *text)
 {
     struct name_keys {
@@ -69,7 +71,8 @@ static int opt_name(struct parser *p, const char *text)
     };
     struct optlist l;
 
-    if (strncmp(text, "guest=", 6) != 0 && !strstr(text, ",process=") && !strstr(text, ",debug-threads=")) {
+    if (strncmp(text, "guest=", 6) != 0 && !strstr(text, ",process=") &&
+        !strstr(text, ",debug-threads=")) {
         p->o->name = text;
         return 0;
     }
@@ -95,7 +98,8 @@ static int opt_machine(struct parser *p, const char *text)
     static const struct optkey keys[] = {
         {"type", OPTKEY_STRING, offsetof(struct machine_keys, type), 0, 0, NULL},
         {"accel", OPTKEY_ONLY, 0, 0, 0, "xen"},
-        {"max-ram-below-4g", OPTKEY_SIZE, offsetof(struct machine_keys, max_ram), 1 << 20, 0xffffffff, NULL},
+        {"max-ram-below-4g", OPTKEY_SIZE, offsetof(struct machine_keys, max_ram), 1 << 20,
+         0xffffffff, NULL},
         {"igd-passthru", OPTKEY_BOOL, offsetof(struct machine_keys, igd), 0, 0, NULL},
         {"usb", OPTKEY_BOOL, offsetof(struct machine_keys, usb), 0, 0, NULL},
         {"acpi", OPTKEY_BOOL, offsetof(struct machine_keys, acpi), 0, 0, NULL},
@@ -117,8 +121,9 @@ static int opt_machine(struct parser *p, const char *text)
     } else if (k.type && (strcmp(k.type, "pc") == 0 || strncmp(k.type, "pc-i440fx-", 10) == 0)) {
         p->o->machine = OPTION_MACHINE_PC;
     } else if (k.type) {
-        return options_bad(p, "machine '%.40s' is not supported; use xenfv, or pc for one without xen-platform",
-                           k.type);
+        return options_bad(
+            p, "machine '%.40s' is not supported; use xenfv, or pc for one without xen-platform",
+            k.type);
     }
     p->o->max_ram_below_4g = k.max_ram;
     p->o->igd_passthru = k.igd;
@@ -130,7 +135,9 @@ static int opt_machine(struct parser *p, const char *text)
 
 static int opt_accel(struct parser *p, const char *text)
 {
-    return strcmp(text, "xen") == 0 ? 0 : options_bad(p, "'%.40s' is not possible; hvm-dm serves Xen guests", text);
+    return strcmp(text, "xen") == 0
+               ? 0
+               : options_bad(p, "'%.40s' is not possible; hvm-dm serves Xen guests", text);
 }
 
 static int opt_memory(struct parser *p, const char *text)
@@ -151,8 +158,9 @@ static int opt_memory(struct parser *p, const char *text)
         return -EINVAL;
     }
     if (!k.size || !optnum_size(k.size, 1 << 20, 1, (uint64_t)MEM_MIB_MAX << 20, &bytes)) {
-        return options_bad(p, "bad size '%.40s'; it must be MiB, or a number with K, M, G or T, up to 16T",
-                           k.size ? k.size : text);
+        return options_bad(
+            p, "bad size '%.40s'; it must be MiB, or a number with K, M, G or T, up to 16T",
+            k.size ? k.size : text);
     }
     p->o->mem_mib = (uint32_t)((bytes + (1 << 20) - 1) >> 20);
     return 0;
@@ -185,7 +193,8 @@ static int opt_smp(struct parser *p, const char *text)
     p->o->vcpus_online = (unsigned)(k.cpus ? k.cpus : k.maxcpus);
     p->o->vcpus_max = (unsigned)(k.maxcpus ? k.maxcpus : k.cpus);
     if (p->o->vcpus_online > p->o->vcpus_max) {
-        return options_bad(p, "%u CPUs are more than maxcpus=%u", p->o->vcpus_online, p->o->vcpus_max);
+        return options_bad(p, "%u CPUs are more than maxcpus=%u", p->o->vcpus_online,
+                           p->o->vcpus_max);
     }
     return 0;
 }
@@ -214,7 +223,9 @@ static int opt_boot(struct parser *p, const char *text)
     }
     for (const char *c = k.order; c && *c; c++) {
         if (*c < 'a' || *c > 'p') {
-            return options_bad(p, "bad letter '%c' in order '%.40s'; use a (floppy), c (disk), d (CD) and n (network)",
+            return options_bad(p,
+                               "bad letter '%c' in order '%.40s'; use a (floppy), c (disk), d (CD) "
+                               "and n (network)",
                                isprint((unsigned char)*c) ? *c : '?', k.order);
         }
         if (seen & 1u << (*c - 'a')) {
@@ -258,7 +269,8 @@ static int opt_monitor(struct parser *p, const char *text)
     if (optword_in("none|null|/dev/null", text, strlen(text))) {
         return 0;
     }
-    return options_bad(p, "there is no human monitor; use -monitor none, and -qmp unix:PATH,server=on,wait=off");
+    return options_bad(
+        p, "there is no human monitor; use -monitor none, and -qmp unix:PATH,server=on,wait=off");
 }
 
 static int opt_parallel(struct parser *p, const char *text)
@@ -272,7 +284,8 @@ static int opt_parallel(struct parser *p, const char *text)
 static int opt_rtc(struct parser *p, const char *text)
 {
     static const struct optkey keys[] = {
-        {"base", OPTKEY_ONLY, 0, 0, 0, "utc"}, /* the clock is Xen's; localtime=1 in the guest's config moves it */
+        {"base", OPTKEY_ONLY, 0, 0, 0,
+         "utc"}, /* the clock is Xen's; localtime=1 in the guest's config moves it */
         {"clock", OPTKEY_ONLY, 0, 0, 0, "host"},
         {"driftfix", OPTKEY_ONLY, 0, 0, 0, "none|slew"},
         {0},
@@ -283,8 +296,8 @@ static int opt_rtc(struct parser *p, const char *text)
         return -EINVAL;
     }
     if (optlist_get(&l, "base") && strcmp(optlist_get(&l, "base"), "localtime") == 0) {
-        return options_bad(
-            p, "the clock belongs to Xen; put localtime=1 into the guest's config instead of base=localtime");
+        return options_bad(p, "the clock belongs to Xen; put localtime=1 into the guest's config "
+                              "instead of base=localtime");
     }
     return optlist_read(&l, keys, NULL, NULL, p->err, p->errlen);
 }
@@ -300,7 +313,8 @@ static int opt_global(struct parser *p, const char *text)
         value = text + 21;
     }
     if (!value) {
-        return options_bad(p, "property '%.60s' is not known; known: VGA.vgamem_mb cirrus-vga.vgamem_mb", text);
+        return options_bad(
+            p, "property '%.60s' is not known; known: VGA.vgamem_mb cirrus-vga.vgamem_mb", text);
     }
     if (!optnum_uint(value, 1, 256, &p->global_vgamem)) {
         return options_bad(p, "bad value '%.60s'; it must be a number from 1 to 256", text);
@@ -364,7 +378,8 @@ static int opt_uuid(struct parser *p, const char *text)
     bool good = n == 36;
 
     for (size_t i = 0; good && i < n; i++) {
-        good = i == 8 || i == 13 || i == 18 || i == 23 ? text[i] == '-' : isxdigit((unsigned char)text[i]) != 0;
+        good = i == 8 || i == 13 || i == 18 || i == 23 ? text[i] == '-'
+                                                       : isxdigit((unsigned char)text[i]) != 0;
     }
     p->o->uuid = text;
     return good ? 0 : options_bad(p, "bad UUID '%.40s'", text);
@@ -428,25 +443,25 @@ struct option_desc {
     const char *help; /* NULL: an alias or of no interest, not shown */
 };
 
-#define CALL(name, argument, fn, help)                                                                                 \
-    {                                                                                                                  \
-        name, argument, KIND_CALL, fn, 0, help                                                                         \
+#define CALL(name, argument, fn, help)                                                             \
+    {                                                                                              \
+        name, argument, KIND_CALL, fn, 0, help                                                     \
     }
-#define FLAG(name, field, help)                                                                                        \
-    {                                                                                                                  \
-        name, NULL, KIND_FLAG, NULL, offsetof(struct options, field), help                                             \
+#define FLAG(name, field, help)                                                                    \
+    {                                                                                              \
+        name, NULL, KIND_FLAG, NULL, offsetof(struct options, field), help                         \
     }
-#define TEXT(name, argument, field, help)                                                                              \
-    {                                                                                                                  \
-        name, argument, KIND_TEXT, NULL, offsetof(struct options, field), help                                         \
+#define TEXT(name, argument, field, help)                                                          \
+    {                                                                                              \
+        name, argument, KIND_TEXT, NULL, offsetof(struct options, field), help                     \
     }
-#define IGNORE(name, argument, help)                                                                                   \
-    {                                                                                                                  \
-        name, argument, KIND_IGNORE, NULL, 0, help                                                                     \
+#define IGNORE(name, argument, help)                                                               \
+    {                                                                                              \
+        name, argument, KIND_IGNORE, NULL, 0, help                                                 \
     }
-#define REFUSE(name, argument, what)                                                                                   \
-    {                                                                                                                  \
-        name, argument, KIND_REFUSE, NULL, 0, what                                                                     \
+#define REFUSE(name, argument, what)                                                               \
+    {                                                                                              \
+        name, argument, KIND_REFUSE, NULL, 0, what                                                 \
     }
 
 static const struct option_desc option_table[] = {
@@ -463,7 +478,8 @@ static const struct option_desc option_table[] = {
     IGNORE("no-fd-bootchk", NULL, NULL),
     CALL("name", "NAME", opt_name, "name of the guest"),
     CALL("uuid", "UUID", opt_uuid, NULL),
-    CALL("vnc", "HOST:DISPLAY[,to=N][,password=on]", options_add_vnc, "VNC server; also unix:PATH, none"),
+    CALL("vnc", "HOST:DISPLAY[,to=N][,password=on]", options_add_vnc,
+         "VNC server; also unix:PATH, none"),
     CALL("display", "none|sdl|vnc=...", opt_display, "window on this host"),
     FLAG("sdl", sdl, NULL),
     CALL("nographic", NULL, opt_nographic, NULL),
@@ -471,7 +487,8 @@ static const struct option_desc option_table[] = {
     TEXT("kernel", "FILE", kernel, NULL),
     TEXT("initrd", "FILE", initrd, NULL),
     TEXT("append", "TEXT", append, NULL),
-    CALL("serial", "SPEC", options_add_serial, "pty, file:PATH, tcp:HOST:PORT, unix:PATH, stdio, null, chardev:ID"),
+    CALL("serial", "SPEC", options_add_serial,
+         "pty, file:PATH, tcp:HOST:PORT, unix:PATH, stdio, null, chardev:ID"),
     CALL("parallel", "none", opt_parallel, NULL),
     TEXT("spice", "OPTIONS", spice, NULL),
     CALL("device", "NAME[,id=ID][,addr=SLOT]...", options_add_device,
@@ -486,7 +503,8 @@ static const struct option_desc option_table[] = {
     CALL("netdev", "tap,id=ID,ifname=NAME", options_add_netdev, "network back end"),
     CALL("net", "none", options_add_net, "also nic and tap"),
     CALL("nic", "none", options_add_nic, "also tap"),
-    CALL("object", "filter-dump,id=ID,netdev=ID,file=PATH", options_add_object, "frames of a NIC into a pcap file"),
+    CALL("object", "filter-dump,id=ID,netdev=ID,file=PATH", options_add_object,
+         "frames of a NIC into a pcap file"),
     CALL("machine", "xenfv|pc[,...]", opt_machine, "with or without xen-platform"),
     CALL("M", "xenfv|pc[,...]", opt_machine, NULL),
     CALL("accel", "xen", opt_accel, NULL),
@@ -512,12 +530,15 @@ static const struct option_desc option_table[] = {
     {"h", NULL, KIND_HELP, NULL, 0, NULL},
     {"version", NULL, KIND_VERSION, NULL, 0, "the version"},
     REFUSE("daemonize", NULL, "not possible, libxl has to know the process; leave it out"),
-    REFUSE("pidfile", "FILE", "not supported; libxl records the process id in xenstore, leave it out"),
+    REFUSE("pidfile", "FILE",
+           "not supported; libxl records the process id in xenstore, leave it out"),
     REFUSE("D", "FILE", "not supported; the log is stderr, redirect that"),
     REFUSE("enable-kvm", NULL, "not possible, hvm-dm serves Xen guests; leave it out"),
-    REFUSE("xen-attach", NULL, "PV guests are not served; use this device model for HVM guests only"),
+    REFUSE("xen-attach", NULL,
+           "PV guests are not served; use this device model for HVM guests only"),
     REFUSE("cpu", "MODEL", "CPUs belong to Xen; use cpuid= in the guest's config"),
-    REFUSE("bios", "FILE", "Xen loads the BIOS; use bios= or bios_path_override= in the guest's config"),
+    REFUSE("bios", "FILE",
+           "Xen loads the BIOS; use bios= or bios_path_override= in the guest's config"),
     REFUSE("pflash", "FILE", "Xen loads the BIOS; use bios= in the guest's config"),
     REFUSE("loadvm", "TAG", "saved guests come from xl restore; leave it out"),
     REFUSE("curses", NULL, "not supported; use -vnc"),
@@ -574,14 +595,16 @@ static int read_line(struct parser *p, int argc, char *const argv[])
         int rc;
 
         if (name[0] != '-' || name[1] == '\0') {
-            snprintf(p->err, p->errlen, "%.60s: not an option; disks are given with -drive or -cdrom, see -help",
+            snprintf(p->err, p->errlen,
+                     "%.60s: not an option; disks are given with -drive or -cdrom, see -help",
                      name[0] ? name : "''");
             return -EINVAL;
         }
         name += name[1] == '-' ? 2 : 1;
         d = find_option(name);
         if (!d) {
-            snprintf(p->err, p->errlen, "-%.60s: unknown option; see -help for what is known", name);
+            snprintf(p->err, p->errlen, "-%.60s: unknown option; see -help for what is known",
+                     name);
             return -EINVAL;
         }
         p->option = arena_printf(&p->o->arena, "-%s", d->name);
@@ -609,7 +632,9 @@ static int resolve(struct parser *p)
     struct options *o = p->o;
 
     if (!o->domid) {
-        snprintf(p->err, p->errlen, "-xen-domid: missing; hvm-dm is started by xl (device_model_override=), see -help");
+        snprintf(
+            p->err, p->errlen,
+            "-xen-domid: missing; hvm-dm is started by xl (device_model_override=), see -help");
         return -EINVAL;
     }
     if ((o->initrd || o->append) && !o->kernel) {
@@ -621,7 +646,8 @@ static int resolve(struct parser *p)
         return -EINVAL;
     }
     if (o->net_none && o->nic_count) {
-        snprintf(p->err, p->errlen, "-net: none together with a NIC (%s); drop one of them", o->nics[0].model);
+        snprintf(p->err, p->errlen, "-net: none together with a NIC (%s); drop one of them",
+                 o->nics[0].model);
         return -EINVAL;
     }
     return 0;
@@ -676,11 +702,12 @@ const char *options_help_text(void)
     if (text[0]) {
         return text;
     }
-    n += (size_t)snprintf(text, sizeof(text),
-                          "hvm-dm version " HVM_DM_VERSION ", device model of one Xen HVM guest\n"
-                          "usage: hvm-dm -xen-domid ID [options]\n"
-                          "xl starts it: device_model_override = '/path/to/hvm-dm' in the guest's config.\n"
-                          "The syntax is QEMU's; -option and --option are the same.\n\n");
+    n += (size_t)snprintf(
+        text, sizeof(text),
+        "hvm-dm version " HVM_DM_VERSION ", device model of one Xen HVM guest\n"
+        "usage: hvm-dm -xen-domid ID [options]\n"
+        "xl starts it: device_model_override = '/path/to/hvm-dm' in the guest's config.\n"
+        "The syntax is QEMU's; -option and --option are the same.\n\n");
     for (size_t i = 0; i < sizeof(option_table) / sizeof(option_table[0]); i++) {
         const struct option_desc *d = &option_table[i];
 

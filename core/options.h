@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * The command line: QEMU's syntax as libxl emits it, and QEMU's other common spellings of what we emulate.
+ * The command line: QEMU's syntax as libxl emits it, and QEMU's other common spellings of what we
+ * emulate.
  *
- * options_parse() reads the whole line, resolves every reference (-device drive=, netdev=, -mon chardev=, ...; they may
- * point forward) and gives every PCI device its slot, so that the board is built from the struct alone. Like QEMU with
- * -nodefaults, nothing exists that the line did not ask for. What is well formed but cannot be done yet is in the
+ * options_parse() reads the whole line, resolves every reference (-device drive=, netdev=, -mon
+ * chardev=, ...; they may point forward) and gives every PCI device its slot, so that the board is
+ * built from the struct alone. Like QEMU with
+ * -nodefaults, nothing exists that the line did not ask for. What is well formed but cannot be done
+ * yet is in the
  * struct all the same; options_check_supported() is the one place that refuses it.
  */
 #include <stdbool.h>
@@ -46,7 +49,8 @@ struct option_chardev {
     bool server;
     bool wait;
     bool append;
-    bool used; /* by a monitor or a serial port; the others are channels (PV consoles, "libxl-channel<N>") */
+    bool
+        used; /* by a monitor or a serial port; the others are channels (PV consoles, "libxl-channel<N>") */
 };
 
 /* A QMP socket: path, or an already listening fd when path is NULL. */
@@ -65,36 +69,43 @@ struct option_vnc {
     int to;                /* last display to try (absolute), or -1: only `display` */
     bool password;         /* authentication needed; it fails until QMP sets the password */
     bool ipv4, ipv6;       /* restrict host to one family; neither set: both allowed */
-    bool exclusive_ok;     /* share=allow-exclusive (default): a client that asks for it drops the others */
-    bool force_shared;     /* share=force-shared: clients that ask for exclusive access are refused */
+    bool
+        exclusive_ok; /* share=allow-exclusive (default): a client that asks for it drops the others */
+    bool force_shared; /* share=force-shared: clients that ask for exclusive access are refused */
 };
 
-enum option_vga { OPTION_VGA_NONE, OPTION_VGA_STD, OPTION_VGA_CIRRUS, OPTION_VGA_QXL, OPTION_VGA_OTHER };
+enum option_vga {
+    OPTION_VGA_NONE,
+    OPTION_VGA_STD,
+    OPTION_VGA_CIRRUS,
+    OPTION_VGA_QXL,
+    OPTION_VGA_OTHER
+};
 
 enum option_machine { OPTION_MACHINE_XENFV, OPTION_MACHINE_PC };
 
 /* A NIC with its back end already looked up. */
 struct option_nic {
-    const char *model;  /* "rtl8139", "e1000", ... as written */
-    const char *id;     /* of -device, or NULL */
-    const char *netdev; /* id of the back end, or NULL: not connected */
-    const char *ifname; /* tap interface to create, or NULL */
-    int tap_fd;         /* an open tap given as fd=, or -1 */
+    const char *model;     /* "rtl8139", "e1000", ... as written */
+    const char *id;        /* of -device, or NULL */
+    const char *netdev;    /* id of the back end, or NULL: not connected */
+    const char *ifname;    /* tap interface to create, or NULL */
+    int tap_fd;            /* an open tap given as fd=, or -1 */
     const char *dump_path; /* pcap file of -object filter-dump, or NULL */
     uint8_t mac[6];
     uint8_t devfn;
 };
 
 enum option_bus {
-    OPTION_BUS_IDE,   /* index 0..3: primary master, primary slave, secondary master, secondary slave */
+    OPTION_BUS_IDE, /* index 0..3: primary master, primary slave, secondary master, secondary slave */
     OPTION_BUS_AHCI,  /* index 0..5: port */
     OPTION_BUS_SCSI,  /* index 0..7: target */
     OPTION_BUS_OTHER, /* if=floppy, virtio, ... */
 };
 
 struct option_drive {
-    const char
-        *id; /* QMP name of the device: "ide-5632"; or QEMU's default "ide0-hd0", "ide1-cd0" when none was given */
+    const char *
+        id; /* QMP name of the device: "ide-5632"; or QEMU's default "ide0-hd0", "ide1-cd0" when none was given */
     const char *drive_id; /* id of -drive (block name in query-block); same default */
     const char *path;     /* NULL: empty CD drive */
     const char *format;   /* "raw", "qcow2", ... as written; "raw" when not given, never probed */
@@ -103,13 +114,15 @@ struct option_drive {
     unsigned index;
     bool cdrom;
     bool readonly;
-    bool writethrough; /* cache=writethrough or directsync: each write is stable before it is reported done */
-    bool no_flush;     /* cache=unsafe: flushes are ignored */
-    bool direct;       /* cache=none or directsync: O_DIRECT */
+    bool
+        writethrough; /* cache=writethrough or directsync: each write is stable before it is reported done */
+    bool no_flush; /* cache=unsafe: flushes are ignored */
+    bool direct;   /* cache=none or directsync: O_DIRECT */
 };
 
 struct option_usb {
-    const char *driver; /* controller ("piix3-usb-uhci", ...) or device ("tablet", "mouse", "keyboard", "usb-tablet"
+    const char *
+        driver; /* controller ("piix3-usb-uhci", ...) or device ("tablet", "mouse", "keyboard", "usb-tablet"
                            become the short form) */
     const char *id;
     const char *masterbus; /* companion controllers, else NULL */
@@ -198,7 +211,8 @@ struct options {
     const char *kernel, *initrd, *append; /* direct boot, or NULL */
     bool sandbox;                         /* -sandbox on */
 
-    /* -device names that QEMU knows and no field above describes (virtio-serial, usb-redir, nvme, ...). */
+    /* -device names that QEMU knows and no field above describes (virtio-serial, usb-redir, nvme,
+     * ...). */
     const char *others[OPTIONS_MAX_OTHER];
     unsigned other_count;
 
@@ -206,14 +220,16 @@ struct options {
 };
 
 /*
- * Reads argv[1..argc-1] into o (overwritten). 0; OPTIONS_HELP or OPTIONS_VERSION when the line asks for that (nothing
- * after it is read); -EINVAL with one line in err that names the option, what is wrong and what to do (no "hvm-dm: "
- * before it, no newline). On every result o can be given to options_free().
+ * Reads argv[1..argc-1] into o (overwritten). 0; OPTIONS_HELP or OPTIONS_VERSION when the line asks
+ * for that (nothing after it is read); -EINVAL with one line in err that names the option, what is
+ * wrong and what to do (no "hvm-dm: " before it, no newline). On every result o can be given to
+ * options_free().
  */
 int options_parse(struct options *o, int argc, char *const argv[], char *err, size_t errlen);
 void options_free(struct options *o);
 
-/* 0, or -ENOTSUP and one line in err naming the option that this build cannot honour and what to do instead. */
+/* 0, or -ENOTSUP and one line in err naming the option that this build cannot honour and what to do
+ * instead. */
 int options_check_supported(const struct options *o, char *err, size_t errlen);
 
 /* Texts for -help and -version, each ending in a newline. */

@@ -30,7 +30,8 @@ static const struct optkey tap_keys[] = {
     {0},
 };
 
-/* IFNAMSIZ is 16 with the NUL; the kernel refuses blanks, '/' and ':' ('%' would make it choose a number). */
+/* IFNAMSIZ is 16 with the NUL; the kernel refuses blanks, '/' and ':' ('%' would make it choose a
+ * number). */
 static int check_tap(struct parser *p, const struct parsed_netdev *n)
 {
     if (n->ifname && n->fd >= 0) {
@@ -90,8 +91,9 @@ struct net_keys {
 
 static int add_legacy_nic(struct parser *p, const struct net_keys *k, const char *netdev)
 {
-    const char *model =
-        !k->model || strcmp(k->model, "virtio") == 0 ? (k->model ? "virtio-net-pci" : "rtl8139") : k->model;
+    const char *model = !k->model || strcmp(k->model, "virtio") == 0
+                            ? (k->model ? "virtio-net-pci" : "rtl8139")
+                            : k->model;
     const struct device_kind *kind = options_find_kind(model);
     struct parsed_device *d;
 
@@ -112,7 +114,8 @@ static int add_legacy_nic(struct parser *p, const struct net_keys *k, const char
 #define KEY(name)     offsetof(struct net_keys, tap.name)
 #define NIC_KEY(name) offsetof(struct net_keys, name)
 
-/* "-net none", "-net nic,model=,macaddr=", "-net tap,ifname=": the n-th tap belongs to the n-th nic. */
+/* "-net none", "-net nic,model=,macaddr=", "-net tap,ifname=": the n-th tap belongs to the n-th
+ * nic. */
 int options_add_net(struct parser *p, const char *text)
 {
     static const struct optkey nic[] = {
@@ -211,7 +214,8 @@ int options_add_object(struct parser *p, const char *text)
         return -EINVAL;
     }
     if (!optlist_get(&l, "qom-type") || !d.id || !d.netdev || !d.file) {
-        return options_bad(p, "'%.60s' is not supported; use filter-dump,id=ID,netdev=ID,file=PATH", text);
+        return options_bad(p, "'%.60s' is not supported; use filter-dump,id=ID,netdev=ID,file=PATH",
+                           text);
     }
     p->dumps[p->dump_count++] = d;
     return 0;
@@ -270,8 +274,9 @@ int options_resolve_nic(struct parser *p, const struct parsed_device *d)
         nic->tap_fd = (int)n->fd;
     }
     if (d->netdev && !nic->netdev && strncmp(d->netdev, "hub0.", 5) != 0) {
-        return options_bad(p, "%s: netdev '%.60s' does not exist; add -netdev tap,id=%.60s,ifname=...", d->driver,
-                           d->netdev, d->netdev);
+        return options_bad(p,
+                           "%s: netdev '%.60s' does not exist; add -netdev tap,id=%.60s,ifname=...",
+                           d->driver, d->netdev, d->netdev);
     }
     o->nic_count++;
     return 0;
@@ -282,8 +287,8 @@ int options_resolve_netdevs(struct parser *p)
     for (unsigned i = 0; i < p->netdev_count; i++) {
         p->option = "-netdev";
         if (!p->netdevs[i].used && p->o->other_count == 0) {
-            return options_bad(p, "'%.60s' is not used by a NIC; add -device MODEL,netdev=%.60s", p->netdevs[i].id,
-                               p->netdevs[i].id);
+            return options_bad(p, "'%.60s' is not used by a NIC; add -device MODEL,netdev=%.60s",
+                               p->netdevs[i].id, p->netdevs[i].id);
         }
     }
     for (unsigned i = 0; i < p->dump_count; i++) {

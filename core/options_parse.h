@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * Shared by core/options*.c only: what is collected while the line is read, to be resolved when all of it is known.
+ * Shared by core/options*.c only: what is collected while the line is read, to be resolved when all
+ * of it is known.
  */
 #include "core/options.h"
 #include "core/optlist.h"
@@ -98,7 +99,8 @@ void options_one_line(char *text);
 
 /* One call per option. options_drives.c: */
 int options_add_drive(struct parser *p, const char *text);
-int options_add_plain_drive(struct parser *p, const char *path, const char *interface, int index, bool cdrom);
+int options_add_plain_drive(struct parser *p, const char *path, const char *interface, int index,
+                            bool cdrom);
 /* options_devices.c: */
 int options_add_device(struct parser *p, const char *text);
 int options_add_usbdevice(struct parser *p, const char *text);
