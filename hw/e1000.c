@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* 82540EM: registers (SDM 13), interrupts (3.2.7, 3.4.3, 13.4.17-21), reset (14.5), PCI function, saved state. */
+/* 82540EM: registers (SDM 13), interrupts (3.2.7, 3.4.3, 13.4.17-21), reset (14.5), PCI function,
+ * saved state. */
 #include "hw/e1000_int.h"
 
 #include <errno.h>
@@ -19,8 +20,9 @@ enum {
 };
 
 /*
- * A register, or `count` of them every `stride` bytes. wmask: bits that software stores; hw: more bits that may be found set
- * (checked when state is loaded). rd gives what is read, wr runs after the masks with the value as it was written and the old one.
+ * A register, or `count` of them every `stride` bytes. wmask: bits that software stores; hw: more
+ * bits that may be found set (checked when state is loaded). rd gives what is read, wr runs after
+ * the masks with the value as it was written and the old one.
  */
 struct reg_desc {
     uint32_t first;
@@ -560,7 +562,8 @@ static void link_changed(void *nic, bool up)
     e1000_phy_cable(nic);
 }
 
-static const struct net_client client = {.receive = receive, .sent_ready = sent_ready, .link_changed = link_changed};
+static const struct net_client client = {
+    .receive = receive, .sent_ready = sent_ready, .link_changed = link_changed};
 
 /* ---- saved state ---- */
 
@@ -691,7 +694,11 @@ static void e1000_destroy(void *dev)
 }
 
 static const struct pci_device_ops ops = {
-    .base = {.name = "e1000", .version = 1, .reset = e1000_reset, .state = e1000_state, .destroy = e1000_destroy},
+    .base = {.name = "e1000",
+             .version = 1,
+             .reset = e1000_reset,
+             .state = e1000_state,
+             .destroy = e1000_destroy},
     .config_written = config_written,
 };
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * Intel 82540EM Gigabit Ethernet controller (libxl: model=e1000) with its M88E1000 PHY and a 64-word EEPROM. Source for
- * all of it: "PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual" (8254x), called SDM in
- * comments. Loop thread only.
+ * Intel 82540EM Gigabit Ethernet controller (libxl: model=e1000) with its M88E1000 PHY and a
+ * 64-word EEPROM. Source for all of it: "PCI/PCI-X Family of Gigabit Ethernet Controllers Software
+ * Developer's Manual" (8254x), called SDM in comments. Loop thread only.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -18,6 +18,6 @@ struct e1000_config {
     size_t rom_len;
 };
 
-/* Creates the function at cfg->devfn. net (borrowed, must outlive the board) may be NULL: a card without a cable. 0, or
- * -errno with the board unchanged. */
+/* Creates the function at cfg->devfn. net (borrowed, must outlive the board) may be NULL: a card
+ * without a cable. 0, or -errno with the board unchanged. */
 int e1000_create(struct board *b, const struct e1000_config *cfg, struct net *net);

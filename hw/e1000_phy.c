@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* 82540EM: PHY behind MDIC (SDM 13.4.5, 13.8; IEEE 802.3 clauses 22, 28, 40) and EEPROM (SDM 5, 13.4.3, 13.4.4). */
+/* 82540EM: PHY behind MDIC (SDM 13.4.5, 13.8; IEEE 802.3 clauses 22, 28, 40) and EEPROM (SDM 5,
+ * 13.4.3, 13.4.4). */
 #include <string.h>
 
 #include "core/log.h"
@@ -7,7 +8,8 @@
 
 enum {
     PHY_ADDRESS = 1,
-    /* A real one takes seconds; nobody here has to be asked. Not at once: drivers start it first and then arm LSC. */
+    /* A real one takes seconds; nobody here has to be asked. Not at once: drivers start it first
+     * and then arm LSC. */
     NEGOTIATION_NS = 10 * 1000 * 1000,
     ANAR_10 = 0x0060, /* half and full duplex */
     ANAR_100 = 0x0180,
@@ -18,7 +20,7 @@ enum {
     BMSR_FIXED = 0x7949, /* everything but 100BASE-T4; extended status, extended registers */
     BMSR_LINK = 0x0004,
     BMSR_AN_DONE = 0x0020,
-    PARTNER = 0x41e1, /* what the other end says: acknowledge, 10 and 100 in both duplexes, no pause frames */
+    PARTNER = 0x41e1, /* the other end: acknowledge, 10 and 100 in both duplexes, no pause */
     PARTNER_1000 = 0x3c00,
     PSSR_LINK = 0x0400,
     PSSR_RESOLVED = 0x0800,
@@ -26,7 +28,8 @@ enum {
     PSSR_SPEED_SHIFT = 14,
 };
 
-/* Registers that hold something: after reset, and what can be written (without bits that clear themselves). */
+/* Registers that hold something: after reset, and what can be written (without bits that clear
+ * themselves). */
 static const struct {
     uint8_t reg;
     uint16_t reset, mask;
@@ -82,7 +85,8 @@ bool e1000_phy_link(const struct e1000 *e)
     uint16_t bmcr = e->r.phy[PHY_BMCR];
     bool full;
 
-    return cable(e) && (bmcr & (BMCR_PDOWN | BMCR_ISOLATE)) == 0 && !e->r.an_busy && e1000_phy_speed(e, &full) >= 0;
+    return cable(e) && (bmcr & (BMCR_PDOWN | BMCR_ISOLATE)) == 0 && !e->r.an_busy &&
+           e1000_phy_speed(e, &full) >= 0;
 }
 
 void e1000_phy_negotiate(struct e1000 *e)
@@ -136,7 +140,8 @@ static uint16_t phy_read(struct e1000 *e, unsigned reg)
     switch (reg) {
     case PHY_BMSR:
         e->r.link_dropped = !link;
-        return (uint16_t)(BMSR_FIXED | (link && !dropped ? BMSR_LINK : 0) | (negotiated ? BMSR_AN_DONE : 0));
+        return (uint16_t)(BMSR_FIXED | (link && !dropped ? BMSR_LINK : 0) |
+                          (negotiated ? BMSR_AN_DONE : 0));
     case PHY_ANLPAR:
         return negotiated ? PARTNER : 0;
     case PHY_ANER:
@@ -144,7 +149,8 @@ static uint16_t phy_read(struct e1000 *e, unsigned reg)
     case PHY_GTSR:
         return negotiated ? PARTNER_1000 : 0;
     case PHY_PSSR:
-        return link ? (uint16_t)((unsigned)speed << PSSR_SPEED_SHIFT | (full ? PSSR_FULL : 0) | PSSR_RESOLVED | PSSR_LINK)
+        return link ? (uint16_t)((unsigned)speed << PSSR_SPEED_SHIFT | (full ? PSSR_FULL : 0) |
+                                 PSSR_RESOLVED | PSSR_LINK)
                     : 0;
     default:
         return e->r.phy[reg];
@@ -158,7 +164,8 @@ static void bmcr_write(struct e1000 *e, uint16_t old, uint16_t value)
     if ((value & BMCR_RESET) != 0) {
         e1000_phy_reset(e, false);
     } else if ((value & BMCR_ANRESTART) != 0 ||
-               (changed & (BMCR_ANENABLE | BMCR_PDOWN | BMCR_ISOLATE | BMCR_SPEED1000 | BMCR_SPEED100 | BMCR_FULLDPLX)) != 0) {
+               (changed & (BMCR_ANENABLE | BMCR_PDOWN | BMCR_ISOLATE | BMCR_SPEED1000 |
+                           BMCR_SPEED100 | BMCR_FULLDPLX)) != 0) {
         e1000_phy_negotiate(e);
     }
     e1000_update_link(e);
@@ -230,7 +237,8 @@ void e1000_eeprom_init(struct e1000 *e)
     w[0x0f] = 0x3040; /* initialization control 2 */
     w[0x21] = 0;      /* D3 power */
     w[0x23] = 0;      /* management control */
-    w[0x24] = 0;      /* initialization control 3: no wake-up, there is no power management to wake from */
+    w[0x24] =
+        0; /* initialization control 3: no wake-up, there is no power management to wake from */
     w[0x2f] = 0x0602; /* LEDs */
     for (unsigned i = 0; i < EE_CHECKSUM_WORD; i++) {
         sum = (uint16_t)(sum + w[i]);
@@ -331,6 +339,7 @@ void e1000_eerd_write(struct e1000 *e, uint32_t value)
 
     *e1000_mac(e, E1000_EERD) = addr << 8;
     if ((value & EERD_START) != 0) {
-        *e1000_mac(e, E1000_EERD) |= EERD_DONE | (uint32_t)e->r.eeprom[addr % E1000_EEPROM_WORDS] << 16;
+        *e1000_mac(e, E1000_EERD) |= EERD_DONE | (uint32_t)e->r.eeprom[addr % E1000_EEPROM_WORDS]
+                                                     << 16;
     }
 }

@@ -7,15 +7,15 @@
 #include "hw/e1000_int.h"
 
 enum { /* descriptor status and errors, SDM 3.2.3 */
-    RXD_DD = 0x01,
-    RXD_EOP = 0x02,
-    RXD_IXSM = 0x04,
-    RXD_VP = 0x08,
-    RXD_TCPCS = 0x20,
-    RXD_IPCS = 0x40,
-    RXD_PIF = 0x80,
-    RXD_TCPE = 0x20, /* errors */
-    RXD_IPE = 0x40,
+       RXD_DD = 0x01,
+       RXD_EOP = 0x02,
+       RXD_IXSM = 0x04,
+       RXD_VP = 0x08,
+       RXD_TCPCS = 0x20,
+       RXD_IPCS = 0x40,
+       RXD_PIF = 0x80,
+       RXD_TCPE = 0x20, /* errors */
+       RXD_IPE = 0x40,
 };
 enum {
     RX_LONG_BYTES = 1522, /* with FCS; more is a long packet (RCTL.LPE) */
@@ -47,8 +47,10 @@ bool e1000_rx_enabled(const struct e1000 *e)
 
 static bool exact_match(const struct e1000 *e, const uint8_t *dst)
 {
-    uint32_t low = (uint32_t)dst[0] | (uint32_t)dst[1] << 8 | (uint32_t)dst[2] << 16 | (uint32_t)dst[3] << 24;
-    uint32_t high = (uint32_t)dst[4] | (uint32_t)dst[5] << 8 | RAH_AV; /* AS = 0: compare with the destination */
+    uint32_t low =
+        (uint32_t)dst[0] | (uint32_t)dst[1] << 8 | (uint32_t)dst[2] << 16 | (uint32_t)dst[3] << 24;
+    uint32_t high = (uint32_t)dst[4] | (uint32_t)dst[5] << 8 |
+                    RAH_AV; /* AS = 0: compare with the destination */
 
     for (uint32_t i = 0; i < 16; i++) {
         if (e1000_get(e, E1000_RAL + 8 * i) == low && e1000_get(e, E1000_RAH + 8 * i) == high) {
@@ -60,7 +62,8 @@ static bool exact_match(const struct e1000 *e, const uint8_t *dst)
 
 static bool hash_match(const struct e1000 *e, const uint8_t *dst)
 {
-    static const uint8_t shift[4] = {4, 3, 2, 0}; /* RCTL.MO: bits 47:36, 46:35, 45:34 or 43:32 of the address */
+    static const uint8_t shift[4] = {
+        4, 3, 2, 0}; /* RCTL.MO: bits 47:36, 46:35, 45:34 or 43:32 of the address */
     unsigned s = shift[e1000_get(e, E1000_RCTL) >> RCTL_MO_SHIFT & 3];
     unsigned bit = ((unsigned)dst[4] | (unsigned)dst[5] << 8) >> s & 0xfff;
 
@@ -124,7 +127,8 @@ static bool l4_good(const uint8_t *frame, size_t len, const struct net_headers *
     return sums_to_zero(net_csum_add(sum, frame + h->l4, end - h->l4));
 }
 
-static void verify(const struct e1000 *e, const uint8_t *frame, size_t len, bool csum_valid, struct rx_frame *f)
+static void verify(const struct e1000 *e, const uint8_t *frame, size_t len, bool csum_valid,
+                   struct rx_frame *f)
 {
     uint32_t rxcsum = e1000_get(e, E1000_RXCSUM);
     unsigned start = rxcsum & RXCSUM_PCSS;
@@ -162,7 +166,8 @@ static uint32_t buffer_bytes(uint32_t rctl)
     return (rctl & RCTL_BSEX) != 0 && size != 2048 ? size * 16 : size;
 }
 
-/* Moves the next `room` bytes of the frame to gpa, nowhere if that is 0. Returns how many there were. */
+/* Moves the next `room` bytes of the frame to gpa, nowhere if that is 0. Returns how many there
+ * were. */
 static size_t fill(struct e1000 *e, struct rx_frame *f, uint64_t gpa, size_t room)
 {
     size_t done = 0;
@@ -183,7 +188,8 @@ static size_t fill(struct e1000 *e, struct rx_frame *f, uint64_t gpa, size_t roo
     return done;
 }
 
-/* Writes a descriptor back. In one store where there is memory: drivers look at DD while the rest arrives. */
+/* Writes a descriptor back. In one store where there is memory: drivers look at DD while the rest
+ * arrives. */
 static void write_back(struct e1000 *e, uint64_t gpa, uint64_t value)
 {
     size_t got;
@@ -236,7 +242,8 @@ static void count(struct e1000 *e, const uint8_t *frame, size_t bytes, bool long
     }
 }
 
-/* Interrupt causes of a frame that leaves `free` of n descriptors; reported by e1000_rx_report() after the batch. */
+/* Interrupt causes of a frame that leaves `free` of n descriptors; reported by e1000_rx_report()
+ * after the batch. */
 static void note(struct e1000 *e, size_t bytes, uint32_t avail, uint32_t free, uint32_t n)
 {
     uint32_t low = n >> (1 + (e1000_get(e, E1000_RCTL) >> RCTL_RDMTS_SHIFT & 3));
@@ -267,7 +274,8 @@ bool e1000_rx_frame(struct e1000 *e, const uint8_t *frame, size_t len, bool csum
     uint32_t tail = e1000_get(e, E1000_RDT);
     size_t fcs = (rctl & RCTL_SECRC) != 0 ? 0 : E1000_FCS_BYTES;
     uint8_t padded[E1000_MIN_FRAME];
-    /* DEVIATION: the FCS that goes to memory is 0, because the host has checked the real one and drivers cut it off. */
+    /* DEVIATION: the FCS that goes to memory is 0, because the host has checked the real one and
+     * drivers cut it off. */
     static const uint8_t no_fcs[E1000_FCS_BYTES];
     struct rx_frame f = {0};
     uint32_t avail, need;
@@ -298,7 +306,8 @@ bool e1000_rx_frame(struct e1000 *e, const uint8_t *frame, size_t len, bool csum
     f.piece[2] = no_fcs;
     f.left[2] = fcs;
     total = len + fcs;
-    if ((e1000_get(e, E1000_CTRL) & CTRL_VME) != 0 && get16(frame + 12) == e1000_get(e, E1000_VET)) {
+    if ((e1000_get(e, E1000_CTRL) & CTRL_VME) != 0 &&
+        get16(frame + 12) == e1000_get(e, E1000_VET)) {
         f.status = RXD_VP;
         f.special = get16(frame + 14);
         f.left[0] = 12;

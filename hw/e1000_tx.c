@@ -2,8 +2,9 @@
 /*
  * 82540EM transmitter: SDM 3.3 (descriptors), 3.4 (ring), 3.5 (TCP segmentation), 3.6 (VLAN in 9).
  *
- * A packet is sent when all its descriptors are there; until then nothing is remembered of it but the ring's indices. So a link without
- * room costs nothing: the packet is looked at again later. Data goes out from where it lies in guest memory; only headers that change are copied.
+ * A packet is sent when all its descriptors are there; until then nothing is remembered of it but
+ * the ring's indices. So a link without room costs nothing: the packet is looked at again later.
+ * Data goes out from where it lies in guest memory; only headers that change are copied.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -13,28 +14,28 @@
 #include "hw/e1000_int.h"
 
 enum { /* descriptor commands */
-    CMD_EOP = 0x01,
-    CMD_IC = 0x04,  /* legacy: insert checksum */
-    CMD_TSE = 0x04, /* extended: TCP segmentation */
-    CMD_RS = 0x08,
-    CMD_DEXT = 0x20,
-    CMD_VLE = 0x40,
-    CMD_IDE = 0x80,
-    TUCMD_TCP = 0x01,
-    TUCMD_IP = 0x02, /* IPv4 */
-    POPTS_IXSM = 0x01,
-    POPTS_TXSM = 0x02,
-    DTYP_CONTEXT = 0,
-    DTYP_DATA = 1,
-    STA_DD = 1,
+       CMD_EOP = 0x01,
+       CMD_IC = 0x04,  /* legacy: insert checksum */
+       CMD_TSE = 0x04, /* extended: TCP segmentation */
+       CMD_RS = 0x08,
+       CMD_DEXT = 0x20,
+       CMD_VLE = 0x40,
+       CMD_IDE = 0x80,
+       TUCMD_TCP = 0x01,
+       TUCMD_IP = 0x02, /* IPv4 */
+       POPTS_IXSM = 0x01,
+       POPTS_TXSM = 0x02,
+       DTYP_CONTEXT = 0,
+       DTYP_DATA = 1,
+       STA_DD = 1,
 };
 enum {
-    TX_BATCH = 8,           /* descriptors per read */
-    TX_FRAME_DESCS = 512,   /* more in one packet: it is dropped */
-    TX_PASS_DESCS = 256,    /* then others have their turn */
-    TX_IOV = NET_IOV_MAX,   /* [0] is for the header */
-    TX_HEADER = 256,        /* every field that an 8-bit context field can point to */
-    TX_PLAIN_MAX = 16288,   /* bytes with FCS, SDM 13.4.33: the longest packet but for segmentation */
+    TX_BATCH = 8,         /* descriptors per read */
+    TX_FRAME_DESCS = 512, /* more in one packet: it is dropped */
+    TX_PASS_DESCS = 256,  /* then others have their turn */
+    TX_IOV = NET_IOV_MAX, /* [0] is for the header */
+    TX_HEADER = 256,      /* every field that an 8-bit context field can point to */
+    TX_PLAIN_MAX = 16288, /* bytes with FCS, SDM 13.4.33: the longest packet but for segmentation */
     TX_SEGMENTS_MAX = 2048, /* of one packet; only an absurd MSS needs more */
 };
 
@@ -156,7 +157,8 @@ static bool take(struct e1000 *e, struct tx_frame *f, const struct tx_desc *d)
     return (cmd & CMD_EOP) != 0;
 }
 
-/* Reads the packet at head, of avail descriptors in a ring of n. False: its end is not among them. */
+/* Reads the packet at head, of avail descriptors in a ring of n. False: its end is not among them.
+ * */
 static bool gather(struct e1000 *e, struct tx_frame *f, uint32_t head, uint32_t avail, uint32_t n)
 {
     uint64_t base = (uint64_t)e1000_get(e, E1000_TDBAH) << 32 | e1000_get(e, E1000_TDBAL);
@@ -170,7 +172,8 @@ static bool gather(struct e1000 *e, struct tx_frame *f, uint32_t head, uint32_t 
 
             have = avail - f->ndesc < TX_BATCH ? avail - f->ndesc : TX_BATCH;
             have = n - i < have ? n - i : have;
-            guestmem_read(e1000_mem(e), base + (uint64_t)i * E1000_DESC_BYTES, d, have * sizeof(d[0]));
+            guestmem_read(e1000_mem(e), base + (uint64_t)i * E1000_DESC_BYTES, d,
+                          have * sizeof(d[0]));
             at = 0;
         }
         if (take(e, f, &d[at++])) {
@@ -188,7 +191,8 @@ static void put16(uint8_t *p, size_t v)
     p[1] = (uint8_t)v;
 }
 
-/* Sums bytes first..last of a packet of len bytes that is at p, and puts the checksum at `to`. What reaches beyond the packet is ignored. */
+/* Sums bytes first..last of a packet of len bytes that is at p, and puts the checksum at `to`. What
+ * reaches beyond the packet is ignored. */
 static void insert_checksum(uint8_t *p, size_t len, size_t first, size_t last, size_t to)
 {
     if (last >= len) {
@@ -224,13 +228,15 @@ static bool tso_fits(const struct e1000_tx_context *c, size_t total)
     unsigned l4 = (c->tucmd & TUCMD_TCP) != 0 ? 20 : 8;
     unsigned l3 = (c->tucmd & TUCMD_IP) != 0 ? 20 : 40;
 
-    return c->mss != 0 && c->ipcss >= 14 && c->tucss >= c->ipcss + l3 && c->hdrlen >= c->tucss + l4 &&
-           c->tucso >= c->tucss && c->tucso + 2 <= c->hdrlen && c->hdrlen < total &&
-           (total - c->hdrlen) / c->mss < TX_SEGMENTS_MAX;
+    return c->mss != 0 && c->ipcss >= 14 && c->tucss >= c->ipcss + l3 &&
+           c->hdrlen >= c->tucss + l4 && c->tucso >= c->tucss && c->tucso + 2 <= c->hdrlen &&
+           c->hdrlen < total && (total - c->hdrlen) / c->mss < TX_SEGMENTS_MAX;
 }
 
-/* The header prototype of a packet to be segmented (SDM 3.5): lengths, which drivers leave 0, and their part of the checksums. */
-static void tso_header(const struct tx_frame *f, const struct e1000_tx_context *c, uint8_t *p, struct net_offload *off)
+/* The header prototype of a packet to be segmented (SDM 3.5): lengths, which drivers leave 0, and
+ * their part of the checksums. */
+static void tso_header(const struct tx_frame *f, const struct e1000_tx_context *c, uint8_t *p,
+                       struct net_offload *off)
 {
     bool tcp = (c->tucmd & TUCMD_TCP) != 0;
     size_t l4_len = f->total - c->tucss;
@@ -245,20 +251,20 @@ static void tso_header(const struct tx_frame *f, const struct e1000_tx_context *
         put16(p + c->tucss + 4, l4_len);
     }
     put16(p + c->tucso, (uint16_t)~net_csum_fold(net_csum_add(0, seed, sizeof(seed))));
-    /* DEVIATION: TXSM clear would send segments with wrong checksums; they get right ones, because hosts segment no other way. */
+    /* DEVIATION: TXSM clear would send segments with wrong checksums; they get right ones, because
+     * hosts segment no other way. */
     off->csum_needed = true;
     off->csum_start = c->tucss;
     off->csum_offset = (uint16_t)(c->tucso - c->tucss);
     if (f->total - c->hdrlen > c->mss) {
-        off->gso = !tcp                             ? NET_GSO_UDP
-                   : (c->tucmd & TUCMD_IP) != 0 ? NET_GSO_TCPV4
-                                                    : NET_GSO_TCPV6;
+        off->gso = !tcp ? NET_GSO_UDP : (c->tucmd & TUCMD_IP) != 0 ? NET_GSO_TCPV4 : NET_GSO_TCPV6;
         off->gso_size = c->mss;
         off->header_len = c->hdrlen;
     }
 }
 
-/* Does to the packet what its descriptors ask for. The number of iov entries from f->iov[*first]; 0: it cannot be sent. */
+/* Does to the packet what its descriptors ask for. The number of iov entries from f->iov[*first];
+ * 0: it cannot be sent. */
 static int prepare(struct e1000 *e, struct tx_frame *f, struct net_offload *off, int *first)
 {
     bool vlan = (f->cmd & CMD_VLE) != 0 && (e1000_get(e, E1000_CTRL) & CTRL_VME) != 0;
@@ -288,7 +294,8 @@ static int prepare(struct e1000 *e, struct tx_frame *f, struct net_offload *off,
         *first = 1;
         return f->iovcnt;
     }
-    if (txsm || (ixsm && (c->ipcse == 0 || c->ipcse >= TX_HEADER))) { /* sums over more than a header */
+    if (txsm ||
+        (ixsm && (c->ipcse == 0 || c->ipcse >= TX_HEADER))) { /* sums over more than a header */
         linearize(e, f);
         p = e->h.frame;
         n = f->total;
@@ -340,8 +347,10 @@ bool e1000_loopback(const struct e1000 *e)
     return (e1000_get(e, E1000_RCTL) & RCTL_LBM) != 0 || (e->r.phy[PHY_BMCR] & BMCR_LOOPBACK) != 0;
 }
 
-/* The packet comes back. Without descriptors for it the receiver loses it, as the chip's FIFO would. */
-static void send_round(struct e1000 *e, const struct iovec *iov, int iovcnt, const struct net_offload *off)
+/* The packet comes back. Without descriptors for it the receiver loses it, as the chip's FIFO
+ * would. */
+static void send_round(struct e1000 *e, const struct iovec *iov, int iovcnt,
+                       const struct net_offload *off)
 {
     size_t total = 0;
 
@@ -370,7 +379,8 @@ static void send_round(struct e1000 *e, const struct iovec *iov, int iovcnt, con
 }
 
 /* As if every segment had been a packet of its own. */
-static void count(struct e1000 *e, const struct iovec *iov, size_t total, const struct net_offload *off)
+static void count(struct e1000 *e, const struct iovec *iov, size_t total,
+                  const struct net_offload *off)
 {
     uint32_t frames = 1;
     size_t bytes = total + E1000_FCS_BYTES;
@@ -417,10 +427,12 @@ static bool send(struct e1000 *e, struct tx_frame *f)
     }
     if (e1000_loopback(e)) {
         send_round(e, f->iov + first, n, &off);
-    } else if (e->h.net != NULL && e1000_phy_link(e) && net_send(e->h.net, f->iov + first, n, &off) == -EAGAIN) {
+    } else if (e->h.net != NULL && e1000_phy_link(e) &&
+               net_send(e->h.net, f->iov + first, n, &off) == -EAGAIN) {
         return false;
     }
-    /* DEVIATION: without a link the chip's DMA stops and drivers reset it; here packets go nowhere, because that needs no recovery. */
+    /* DEVIATION: without a link the chip's DMA stops and drivers reset it; here packets go nowhere,
+     * because that needs no recovery. */
     count(e, f->iov + first, f->total, &off);
     return true;
 }
@@ -438,7 +450,8 @@ static uint32_t complete(struct e1000 *e, const struct tx_frame *f, uint32_t hea
     atomic_thread_fence(memory_order_release);
     for (unsigned i = 0; i < f->ndesc; i++) {
         if ((f->cmds[i] & CMD_RS) != 0) {
-            guestmem_write(e1000_mem(e), base + (uint64_t)((head + i) % n) * E1000_DESC_BYTES + 12, &done, 1);
+            guestmem_write(e1000_mem(e), base + (uint64_t)((head + i) % n) * E1000_DESC_BYTES + 12,
+                           &done, 1);
             causes |= delay && (f->cmds[i] & CMD_IDE) != 0 ? TXDW_DELAYED : (uint32_t)ICR_TXDW;
         }
     }
@@ -448,7 +461,8 @@ static uint32_t complete(struct e1000 *e, const struct tx_frame *f, uint32_t hea
 
 static bool can_run(const struct e1000 *e)
 {
-    return (e1000_get(e, E1000_TCTL) & TCTL_EN) != 0 && pci_master(&e->pd) && e->pd.present && !e->h.tx_blocked;
+    return (e1000_get(e, E1000_TCTL) & TCTL_EN) != 0 && pci_master(&e->pd) && e->pd.present &&
+           !e->h.tx_blocked;
 }
 
 void e1000_tx_kick(struct e1000 *e)

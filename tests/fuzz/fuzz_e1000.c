@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * 82540EM between a guest that writes anything anywhere and a host that sends, takes, refuses and unplugs as the input says. Rings lie in the
- * pages that the input overwrites; events add descriptors that make sense, frames of all kinds, loopback and resets.
+ * 82540EM between a guest that writes anything anywhere and a host that sends, takes, refuses and
+ * unplugs as the input says. Rings lie in the pages that the input overwrites; events add
+ * descriptors that make sense, frames of all kinds, loopback and resets.
  */
 #include <limits.h>
 #include <stdlib.h>
@@ -79,7 +80,8 @@ static void setup(struct harness *h)
     const struct e1000_config cfg = {.devfn = DEVFN, .mac = {0, 0x16, 0x3e, 0, 0, 1}};
 
     fake = net_fake_create(h->loop, true);
-    if (board_add_device(&h->board, &net_ops, fake) != 0 || e1000_create(&h->board, &cfg, fake->net) != 0) {
+    if (board_add_device(&h->board, &net_ops, fake) != 0 ||
+        e1000_create(&h->board, &cfg, fake->net) != 0) {
         abort();
     }
     start(h);
@@ -88,8 +90,8 @@ static void setup(struct harness *h)
 /* Headers of kind `kind` at p. */
 static void headers(uint8_t *p, uint8_t kind, uint8_t dst)
 {
-    static const uint8_t ip4[] = {8,  0, 0x45, 0, 1, 0, 0, 1, 0, 0,  64, 6, 0, 0, 10, 0, 0, 1, 10, 0,
-                                  0,  2, 0,    1, 0, 2, 0, 0, 0, 1,  0,  0, 0, 2, 0x50};
+    static const uint8_t ip4[] = {8,  0, 0x45, 0, 1, 0, 0, 1, 0, 0, 64, 6, 0, 0, 10, 0, 0,   1,
+                                  10, 0, 0,    2, 0, 1, 0, 2, 0, 0, 0,  1, 0, 0, 0,  2, 0x50};
     static const uint8_t ip6[] = {0x86, 0xdd, 0x60, 0, 0, 0, 0, 200, 6, 64};
     unsigned at = 12;
 
@@ -126,7 +128,8 @@ static void from_host(const uint8_t b[8])
         off.gso = (b[4] & 0x30) >> 4;
         off.gso_size = (uint16_t)(b[7] * 16);
         off.header_len = 54;
-        if (off.csum_start + off.csum_offset + 2u > len || off.header_len > len || off.gso_size == 0) {
+        if (off.csum_start + off.csum_offset + 2u > len || off.header_len > len ||
+            off.gso_size == 0) {
             off = (struct net_offload){0};
         }
     }
@@ -137,7 +140,8 @@ static void from_host(const uint8_t b[8])
 static void descriptor(struct harness *h, const uint8_t b[8])
 {
     uint64_t addr = BUFFERS + (uint64_t)b[2] * 0x400;
-    uint64_t second = (uint64_t)(b[3] & 0xcd) << 24 | (uint64_t)(b[6] & 3) << 40 | (uint64_t)b[7] << 48;
+    uint64_t second =
+        (uint64_t)(b[3] & 0xcd) << 24 | (uint64_t)(b[6] & 3) << 40 | (uint64_t)b[7] << 48;
 
     headers(h->plat.ram + addr, b[7], b[6]);
     switch (b[1] & 3) {
@@ -151,7 +155,8 @@ static void descriptor(struct harness *h, const uint8_t b[8])
         second |= (uint64_t)b[4] << (b[5] % 13) | 0x100000 | 0x20000000;
         break;
     default:
-        second |= (uint64_t)b[4] << (b[5] % 9) | (uint64_t)(b[5] & 0x3f) << 16 | (uint64_t)b[6] << 40;
+        second |=
+            (uint64_t)b[4] << (b[5] % 9) | (uint64_t)(b[5] & 0x3f) << 16 | (uint64_t)b[6] << 40;
         break;
     }
     memcpy(h->plat.ram + TX_RING + 16 * tail, &addr, 8);
@@ -184,11 +189,13 @@ static void event(struct harness *h, const uint8_t b[8])
         net_fake_link(fake, b[1] & 1);
         break;
     case 9: /* loopback: MAC, PHY, off */
-        wr(h, E1000_RCTL, RCTL_EN | RCTL_UPE | RCTL_MPE | RCTL_LPE | (b[1] & 3u) << 6 | (b[2] & 3u) << 16);
+        wr(h, E1000_RCTL,
+           RCTL_EN | RCTL_UPE | RCTL_MPE | RCTL_LPE | (b[1] & 3u) << 6 | (b[2] & 3u) << 16);
         wr(h, E1000_MDIC, 1u << 26 | 1u << 21 | 0x1140 | (b[1] & 4u) << 12);
         break;
     case 10:
-        wr(h, E1000_MDIC, (uint32_t)b[1] << 26 | 1u << 21 | (b[2] & 31u) << 16 | b[3] | (uint32_t)b[4] << 8);
+        wr(h, E1000_MDIC,
+           (uint32_t)b[1] << 26 | 1u << 21 | (b[2] & 31u) << 16 | b[3] | (uint32_t)b[4] << 8);
         break;
     default:
         if ((b[1] & 7) == 0) {
@@ -219,4 +226,5 @@ static const struct fuzz_range mmio[] = {
 static const struct fuzz_range ports[] = {{IO, 8}, {0, 0}};
 static const uint8_t devfns[] = {DEVFN, 0xff};
 
-FUZZ_DEVICE(.setup = setup, .ports = ports, .mmio = mmio, .devfns = devfns, .event = event, .check = check)
+FUZZ_DEVICE(.setup = setup, .ports = ports, .mmio = mmio, .devfns = devfns, .event = event,
+            .check = check)
