@@ -35,8 +35,8 @@ HARMLESS = re.compile(r"Speculative Return|ACPI: Early table checksum|ERST|BERT|
                       r"microcode|Spectre|MDS|TAA|MMIO Stale|Retbleed|RAS: |tsc: |TSC|platform_eisa|eisa|"
                       r"integrity|ima:|blacklist|PM: RTC|Fallback order|Built .* zonelists|clocksource|"
                       r"x86/mm|TPM|Loading compiled-in|pcspkr|LSM|hpet|KASLR|errors=|max_loop|Key type|"
-                      r"print_fatal|kfence|Error recovery|AMD-Vi|debug|AMD Zen1|and report a bug|TLB invalidation policy|"
-                      r"Limiting direct PCI/PCI|Invalid max_queues", re.I)
+                      r"print_fatal|kfence|Error recovery|AMD-Vi|debug|calibrate_delay|AMD Zen1|and report a bug|"
+                      r"TLB invalidation policy|Limiting direct PCI/PCI|Invalid max_queues", re.I)
 
 
 def fuzzy(text, line):
@@ -102,7 +102,7 @@ class Tests:
                 pass
             if time.monotonic() > end:
                 return None
-            time.sleep(0.2)
+            time.sleep(1)       # a whole picture costs the box as much as a good part of the boot does
 
     def type(self, text):
         """Types on the guest's keyboard by VNC."""
