@@ -271,6 +271,36 @@ static int open_serials(struct app *a)
     return 0;
 }
 
+/* Booting from the network is optional: only a ROM that was asked for by name has to be there. */
+static int load_nic_rom(struct app *a, const struct option_nic *nic, struct rom *rom)
+{
+    static const struct {
+        const char *model, *file;
+        uint16_t vendor, device;
+    } roms[] = {
+        {"rtl8139", "efi-rtl8139.rom", 0x10ec, 0x8139},
+        {"e1000", "efi-e1000.rom", 0x8086, 0x100e},
+        {"e1000-82540em", "efi-e1000.rom", 0x8086, 0x100e},
+    };
+
+    for (size_t i = 0; i < sizeof(roms) / sizeof(roms[0]); i++) {
+        const char *file = nic->romfile != NULL ? nic->romfile : roms[i].file;
+        int ret;
+
+        if (strcmp(roms[i].model, nic->model) != 0 || file[0] == '\0') {
+            continue;
+        }
+        ret = rom_load(file[0] == '/' ? "" : a->o.firmware_dir, file, roms[i].vendor,
+                       roms[i].device, rom, a->err, sizeof(a->err));
+        if (ret == -ENOENT && nic->romfile == NULL) {
+            trace("net", "norom", "%s is not installed: no boot from %s", file, nic->model);
+            ret = 0;
+        }
+        return ret;
+    }
+    return 0;
+}
+
 /* The hotplug scripts look for the interfaces as soon as we say "running". */
 static int open_nets(struct app *a)
 {
@@ -281,6 +311,9 @@ static int open_nets(struct app *a)
                                  .tap_fd = nic->tap_fd,
                                  .dump_path = nic->dump_path};
 
+        if (load_nic_rom(a, nic, &a->parts.nic_rom[i]) != 0) {
+            return -1;
+        }
         if (nic->netdev == NULL) {
             continue;
         }
@@ -449,6 +482,7 @@ static void stop(struct app *a)
     rom_free(&a->parts.vga_rom);
     for (unsigned i = 0; i < BOARD_NICS; i++) {
         net_close(a->parts.net[i]);
+        rom_free(&a->parts.nic_rom[i]);
     }
     for (unsigned i = 0; i < BOARD_SERIALS; i++) {
         chardev_close(a->parts.serial[i]);

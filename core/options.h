@@ -92,6 +92,7 @@ struct option_nic {
     const char *ifname;    /* tap interface to create, or NULL */
     int tap_fd;            /* an open tap given as fd=, or -1 */
     const char *dump_path; /* pcap file of -object filter-dump, or NULL */
+    const char *romfile; /* boot ROM image; "": none; NULL: the model's own */
     uint8_t mac[6];
     uint8_t devfn;
 };

@@ -119,6 +119,7 @@ static const struct optkey qxl_keys[] = {
 static const struct optkey nic_keys[] = {
     {"netdev", OPTKEY_STRING, KEY(netdev), 0, 0, NULL},
     {"mac", OPTKEY_STRING, KEY(mac), 0, 0, NULL},
+    {"romfile", OPTKEY_TEXT, KEY(romfile), 0, 0, NULL},
     {0},
 };
 static const struct optkey disk_keys[] = {

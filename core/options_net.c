@@ -253,7 +253,8 @@ int options_resolve_nic(struct parser *p, const struct parsed_device *d)
         return options_bad(p, "more than %d NICs", OPTIONS_MAX_NICS);
     }
     nic = &o->nics[o->nic_count];
-    *nic = (struct option_nic){.model = d->driver, .id = d->id, .tap_fd = -1, .devfn = d->devfn};
+    *nic = (struct option_nic){
+        .model = d->driver, .id = d->id, .tap_fd = -1, .romfile = d->romfile, .devfn = d->devfn};
     memcpy(nic->mac, "\x52\x54\x00\x12\x34", 5);
     nic->mac[5] = (uint8_t)(0x56 + o->nic_count);
     if (d->mac && !parse_mac(d->mac, nic->mac)) {

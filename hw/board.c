@@ -156,28 +156,32 @@ static int create_vga(struct board *b, const struct options *o, const struct boa
     }
 }
 
-static int create_rtl8139(struct board *b, const struct option_nic *nic, struct net *net)
+static int create_rtl8139(struct board *b, const struct option_nic *nic, const struct rom *rom,
+                          struct net *net)
 {
-    struct rtl8139_config cfg = {.devfn = nic->devfn};
+    struct rtl8139_config cfg = {.devfn = nic->devfn, .rom = rom->data, .rom_len = rom->len};
 
     memcpy(cfg.mac, nic->mac, sizeof(cfg.mac));
     return rtl8139_create(b, &cfg, net);
 }
 
-static int create_e1000(struct board *b, const struct option_nic *nic, struct net *net)
+static int create_e1000(struct board *b, const struct option_nic *nic, const struct rom *rom,
+                        struct net *net)
 {
-    struct e1000_config cfg = {.devfn = nic->devfn};
+    struct e1000_config cfg = {.devfn = nic->devfn, .rom = rom->data, .rom_len = rom->len};
 
     memcpy(cfg.mac, nic->mac, sizeof(cfg.mac));
     return e1000_create(b, &cfg, net);
 }
 
 /* The models that core/options_check.c lets through. */
-static int create_nic(struct board *b, const struct option_nic *nic, struct net *net)
+static int create_nic(struct board *b, const struct option_nic *nic, const struct rom *rom,
+                      struct net *net)
 {
     static const struct {
         const char *model;
-        int (*create)(struct board *b, const struct option_nic *nic, struct net *net);
+        int (*create)(struct board *b, const struct option_nic *nic, const struct rom *rom,
+                      struct net *net);
     } models[] = {
         {"rtl8139", create_rtl8139},
         {"e1000", create_e1000},
@@ -186,7 +190,7 @@ static int create_nic(struct board *b, const struct option_nic *nic, struct net 
 
     for (size_t i = 0; i < sizeof(models) / sizeof(models[0]); i++) {
         if (strcmp(models[i].model, nic->model) == 0) {
-            return models[i].create(b, nic, net);
+            return models[i].create(b, nic, rom, net);
         }
     }
     return -ENOTSUP;
@@ -244,7 +248,7 @@ int board_populate(struct board *b, const struct options *o, const struct board_
     handles->pci = b->pci;
     handles->parts = parts;
     for (unsigned i = 0; i < o->nic_count; i++) {
-        CREATE("network card", create_nic(b, &o->nics[i], parts->net[i]));
+        CREATE("network card", create_nic(b, &o->nics[i], &parts->nic_rom[i], parts->net[i]));
         handles->nic_devfn[handles->nic_count++] = o->nics[i].devfn;
     }
     if (o->pvdevice.present) {

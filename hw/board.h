@@ -27,6 +27,7 @@ struct board_parts {
     struct block *ide_medium[BOARD_IDE_DRIVES];       /* NULL: empty CD drive or no drive */
     const struct option_drive *ide[BOARD_IDE_DRIVES]; /* NULL: no drive at this place */
     struct chardev *serial[BOARD_SERIALS];            /* NULL: no port at this place */
+    struct rom nic_rom[BOARD_NICS]; /* len 0: no boot ROM */
     struct net
         *net[BOARD_NICS]; /* of the NIC with this number; NULL: no NIC, or one without a cable */
 };

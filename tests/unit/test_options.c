@@ -282,8 +282,10 @@ static void test_libxl_nics(void **state)
     assert_int_equal(o.nics[1].devfn, 5 << 3);
     assert_null(o.nics[0].dump_path);
 
-    good("-xen-domid 3 -device rtl8139,netdev=net0 -device e1000,netdev=net1 -netdev tap,id=net0,ifname=a -netdev tap,id=net1,ifname=b "
+    good("-xen-domid 3 -device rtl8139,netdev=net0 -device e1000,netdev=net1,romfile= -netdev tap,id=net0,ifname=a -netdev tap,id=net1,ifname=b "
          "-object filter-dump,id=f0,netdev=net1,file=/tmp/x.pcap,maxlen=100");
+    assert_null(o.nics[0].romfile);
+    assert_string_equal(o.nics[1].romfile, "");
     assert_null(o.nics[0].dump_path);
     assert_string_equal(o.nics[1].dump_path, "/tmp/x.pcap");
 }
