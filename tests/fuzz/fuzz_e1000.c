@@ -136,37 +136,91 @@ static void from_host(const uint8_t b[8])
     net_fake_receive(fake, frame, len, &off);
 }
 
-/* Appends a descriptor: context, data or legacy. */
-static void descriptor(struct harness *h, const uint8_t b[8])
+static void append(struct harness *h, uint64_t addr, uint64_t second)
 {
-    uint64_t addr = BUFFERS + (uint64_t)b[2] * 0x400;
-    uint64_t second =
-        (uint64_t)(b[3] & 0xcd) << 24 | (uint64_t)(b[6] & 3) << 40 | (uint64_t)b[7] << 48;
-
-    headers(h->plat.ram + addr, b[7], b[6]);
-    switch (b[1] & 3) {
-    case 0: /* IPv4 and TCP as they mostly are, spoilt by the input now and then */
-        addr = 14 | 24 << 8 | 33 << 16 | UINT64_C(34) << 32 | UINT64_C(50) << 40;
-        addr ^= (b[4] & 0xc0) == 0xc0 ? (uint64_t)b[5] << (b[4] & 63) : 0;
-        second = (uint64_t)(0x20u | (b[3] & 7u)) << 24 | (uint64_t)(b[6] < 200 ? 54 : b[6]) << 40 |
-                 (uint64_t)(b[7] * 8u) << 48;
-        break;
-    case 1:
-        second |= (uint64_t)b[4] << (b[5] % 13) | 0x100000 | 0x20000000;
-        break;
-    default:
-        second |=
-            (uint64_t)b[4] << (b[5] % 9) | (uint64_t)(b[5] & 0x3f) << 16 | (uint64_t)b[6] << 40;
-        break;
-    }
     memcpy(h->plat.ram + TX_RING + 16 * tail, &addr, 8);
     memcpy(h->plat.ram + TX_RING + 16 * tail + 8, &second, 8);
     tail = (tail + 1) % RING;
 }
 
+/* Appends a descriptor: context, data or legacy. */
+static void descriptor(struct harness *h, const uint8_t b[8])
+{
+    static const uint64_t places[] = {0, 0xb0000, HARNESS_RAM_SIZE - 30, 0x9ffe0, UINT64_MAX - 15};
+    static const uint32_t lengths[] = {0,    1,     13,    54,    59,      90,      200,    1514,
+                                       9000, 16284, 30000, 65000, 0x10005, 0x10040, 0xfffff};
+    uint64_t addr = BUFFERS + (uint64_t)b[2] * 0x400;
+    uint64_t second = (uint64_t)(b[3] & 0xcd) << 24 | (uint64_t)b[7] << 48;
+    uint32_t len = lengths[b[4] % (sizeof(lengths) / sizeof(lengths[0]))];
+
+    headers(h->plat.ram + addr, b[7], b[6]);
+    if (b[5] >= 0xf0) {
+        addr = places[b[5] % (sizeof(places) / sizeof(places[0]))];
+    }
+    switch (b[1] & 3) {
+    case 0: /* IP and TCP as they mostly are, spoilt by the input now and then */
+        addr = (b[1] & 4) != 0
+                   ? (14 | UINT64_C(54) << 32 | UINT64_C(70) << 40)
+                   : (14 | 24 << 8 | 33 << 16 | UINT64_C(34) << 32 | UINT64_C(50) << 40);
+        addr ^= (b[4] & 0xc0) == 0xc0 ? (uint64_t)b[5] << (b[4] & 63) : 0;
+        second = (uint64_t)(0x20u | (b[3] & 7u)) << 24 |
+                 (uint64_t)(b[6] < 100   ? 54
+                            : b[6] < 200 ? 74
+                                         : b[6])
+                     << 40 |
+                 (uint64_t)(b[7] * 8u) << 48;
+        break;
+    case 1:
+        second |= len | 0x100000 | 0x20000000 | (uint64_t)(b[6] & 3) << 40;
+        break;
+    default:
+        second |= (len & 0xffff) | (uint64_t)(b[5] & 0x3f) << 16 | (uint64_t)(b[6] & 0x3f) << 40;
+        break;
+    }
+    append(h, addr, second);
+}
+
+/* The EEPROM's serial interface: a start bit, 8 bits of command, some clocks. */
+static void eeprom(struct harness *h, const uint8_t b[8])
+{
+    unsigned bits = 0x100u | b[1];
+
+    wr(h, E1000_EECD, 0);
+    for (unsigned i = 0; i < 9u + (b[2] & 31u); i++) {
+        uint32_t di = i < 9 ? bits >> (8 - i) & 1 : i >> 1 & 1;
+
+        wr(h, E1000_EECD, EECD_CS | di * EECD_DI);
+        wr(h, E1000_EECD, EECD_CS | di * EECD_DI | EECD_SK);
+    }
+    harness_read(h, BAR + E1000_EECD, 4);
+    wr(h, E1000_EERD, EERD_START | (uint32_t)b[3] << 8);
+}
+
+static void moderation(struct harness *h, const uint8_t b[8])
+{
+    static const uint32_t regs[] = {E1000_ITR,  E1000_TIDV, E1000_TADV,
+                                    E1000_RDTR, E1000_RADV, E1000_RSRPD};
+
+    for (unsigned i = 0; i < sizeof(regs) / sizeof(regs[0]); i++) {
+        if ((b[1] >> i & 1) != 0) {
+            wr(h, regs[i], (uint32_t)b[2 + i] | ((b[1] & 0x80) != 0 ? RDTR_FPD : 0));
+        }
+    }
+    wr(h, E1000_TXDCTL, (uint32_t)b[7] << 24);
+}
+
+static void filters(struct harness *h, const uint8_t b[8])
+{
+    wr(h, E1000_RCTL, RCTL_EN | (uint32_t)b[1] << 2 | (uint32_t)b[2] << 10 | (uint32_t)b[3] << 18);
+    wr(h, E1000_RAL, (uint32_t)b[4]);
+    wr(h, E1000_MTA, b[5] * 0x01010101u);
+    wr(h, E1000_VFTA, b[6] * 0x01010101u);
+    wr(h, E1000_RDLEN, (uint32_t)(b[7] & 7) << 7);
+}
+
 static void event(struct harness *h, const uint8_t b[8])
 {
-    switch (b[0] % 12) {
+    switch (b[0] % 16) {
     case 0:
     case 1:
         from_host(b);
@@ -194,6 +248,22 @@ static void event(struct harness *h, const uint8_t b[8])
         wr(h, E1000_MDIC, 1u << 26 | 1u << 21 | 0x1140 | (b[1] & 4u) << 12);
         break;
     case 10:
+        moderation(h, b);
+        break;
+    case 11:
+        filters(h, b);
+        break;
+    case 12:
+        eeprom(h, b);
+        break;
+    case 13: /* a whole ring, with or without an end */
+        for (unsigned i = 1; i < RING; i++) {
+            append(h, BUFFERS + b[2] * 0x10u,
+                   (uint64_t)(b[3] % 80) | (uint64_t)(b[4] & 0xc9) << 24);
+        }
+        wr(h, E1000_TDT, tail);
+        break;
+    case 14:
         wr(h, E1000_MDIC,
            (uint32_t)b[1] << 26 | 1u << 21 | (b[2] & 31u) << 16 | b[3] | (uint32_t)b[4] << 8);
         break;

@@ -311,6 +311,37 @@ static void segmentation_passed_on(void **state)
     assert_int_equal(g->h->plat.ram[TX_BUF + 16], 0); /* the guest's memory stays as it was */
 }
 
+/* Headers and data in scattered pieces, some of which end up in the header that is made here. */
+static void pieces(void **state)
+{
+    struct e1k *g = *state;
+    static const unsigned cuts[] = {0, 14, 34, 54, 154, 256, 300, 8054};
+    uint8_t *p = g->h->plat.ram + TX_BUF;
+
+    e1k_start_tx(g);
+    for (unsigned from = 1; from < 7; from++) {
+        e1k_tcp4(p, 8000, false, true);
+        e1k_put_context(g, 14, 33, 34, 50, 3 | TSE, 54, 1448);
+        for (unsigned i = 0; i < 7; i++) { /* from piece `from` on each lies elsewhere */
+            unsigned len = cuts[i + 1] - cuts[i];
+            uint32_t at = TX_BUF + cuts[i];
+
+            if (i >= from) {
+                at += 0x10000 * i;
+                memcpy(g->h->plat.ram + at, p + cuts[i], len);
+                memset(p + cuts[i], 0xee, len);
+            }
+            e1k_put_data(g, at, len, TSE | (i == 6 ? EOP | RS : 0u), 3);
+        }
+        e1k_tcp4(p, 8000, false, true);
+        e1k_go(g);
+        assert_int_equal(e1k_sent(g, from - 1)->len, 8054);
+        assert_memory_equal(e1k_sent(g, from - 1)->data + 54, p + 54, 8000);
+        assert_int_equal(e1k_be16(e1k_sent(g, from - 1)->data + 16), 8040);
+        assert_memory_equal(e1k_sent(g, from - 1)->data + 26, p + 26, 24);
+    }
+}
+
 static void segmentation_done_here(void **state)
 {
     struct e1k *g = *state;
@@ -893,6 +924,7 @@ int main(void)
         T(checksum_passed_on),
         P(checksum_done_here),
         T(segmentation_passed_on),
+        T(pieces),
         P(segmentation_done_here),
         T(segmentation_kinds),
         T(vlan_inserted),
