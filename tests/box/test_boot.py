@@ -143,9 +143,9 @@ class Tests:
         return guest
 
     def is_menu(self, rfb):
-        """True when the picture is the CD's graphical boot menu, text included."""
+        """True when the picture is the CD's graphical boot menu, text included: a line that is not the bright bar."""
         return (rfb.width, rfb.height) == (640, 480) and any(
-            "Text console, emulated devices" in line for line in rfb.text(self.font, (8, 16), 8, MENU_INK))
+            "Normal boot, with PV drivers" in line for line in rfb.text(self.font, (8, 16), 8, MENU_INK))
 
     def up(self, guest):
         """Waits for user space, with its check."""
