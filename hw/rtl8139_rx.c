@@ -63,13 +63,16 @@ static void wait_more(struct rtl8139 *d, uint64_t ns)
 
 static bool stall(struct rtl8139 *d)
 {
-    if (!d->h.rx_stalled) {
-        d->h.rx_stalled = true;
-        if (cplus(d)) {
-            rtl8139_raise(d, RTL8139_ISR_RDU);
-            wait_more(d, WAIT_MIN_NS);
-        }
+    if (!cplus(d)) {
+        /* DEVIATION: ROK again, where the chip would lose the frame and set RXOVW, because a driver
+         * that has acknowledged ROK with frames still in the ring (Linux's 8139too at the end of
+         * its NAPI budget) waits for the next interrupt, while the host waits for room. */
+        rtl8139_raise(d, RTL8139_ISR_ROK);
+    } else if (!d->h.rx_stalled) {
+        rtl8139_raise(d, RTL8139_ISR_RDU);
+        wait_more(d, WAIT_MIN_NS);
     }
+    d->h.rx_stalled = true;
     return false;
 }
 

@@ -578,6 +578,34 @@ static void test_c_ring(void **state)
     c_ring(1u << 11 | 0x80); /* 16 KiB */
 }
 
+/* 8139too goes to sleep with frames in the ring and everything acknowledged; the host waits for room. */
+static void test_c_full_ring_says_so(void **state)
+{
+    struct rig *r = begin();
+    uint8_t frame[1000];
+
+    (void)state;
+    rx_on(r, 0x0a);
+    fill(frame, sizeof(frame), OURS, 1);
+    for (unsigned i = 0; i < 9; i++) {
+        net_fake_receive(r->net, frame, sizeof(frame), NULL);
+    }
+    assert_false(r->net->reading);
+    wr(r, ISR, 2, 0xffff);
+    assert_false(irq(r));
+    harness_step(r->h, 0);
+    assert_int_equal(rd(r, ISR, 2), ROK);
+    assert_true(irq(r));
+    harness_step(r->h, 0);
+    wr(r, CAPR, 2, 1008 - 16);
+    wr(r, ISR, 2, 0xffff);
+    harness_step(r->h, 0);
+    assert_int_equal(rd(r, ISR, 2), ROK);
+    assert_int_equal(rd(r, CBR, 2), (9 * 1008) % 8192);
+    assert_true(r->net->reading);
+    end(r);
+}
+
 static void test_filter(void **state)
 {
     static const char mcast[] = "\x01\x00\x5e\x00\x00\x01";
@@ -1024,7 +1052,8 @@ int main(void)
         cmocka_unit_test(test_reset_values), cmocka_unit_test(test_masks),         cmocka_unit_test(test_software_reset),
         cmocka_unit_test(test_interrupts),   cmocka_unit_test(test_timer),         cmocka_unit_test(test_eeprom),
         cmocka_unit_test(test_link),         cmocka_unit_test(test_c_send),        cmocka_unit_test(test_c_send_waits),
-        cmocka_unit_test(test_c_receive),    cmocka_unit_test(test_c_ring),        cmocka_unit_test(test_filter),
+        cmocka_unit_test(test_c_receive),    cmocka_unit_test(test_c_ring),        cmocka_unit_test(test_c_full_ring_says_so),
+        cmocka_unit_test(test_filter),
         cmocka_unit_test(test_c_loopback),   cmocka_unit_test(test_cplus_send),    cmocka_unit_test(test_cplus_offload),
         cmocka_unit_test(test_cplus_receive), cmocka_unit_test(test_cplus_stall),  cmocka_unit_test(test_tally),
         cmocka_unit_test(test_hostile),      cmocka_unit_test(test_unplugged),     cmocka_unit_test(test_state),
