@@ -215,15 +215,15 @@ static void tdt_write(struct e1000 *e, uint32_t value, uint32_t old)
 static void ctrl_write(struct e1000 *e, uint32_t value, uint32_t old)
 {
     (void)old;
+    if ((value & CTRL_PHY_RST) != 0) { /* perhaps together with the MAC, as iPXE does it */
+        e1000_phy_reset(e, false);
+    }
     if ((value & CTRL_RST) != 0) {
         trace("e1000", "reset", "by software");
         mac_reset(e);
-        return;
+    } else {
+        e1000_update_link(e);
     }
-    if ((value & CTRL_PHY_RST) != 0) {
-        e1000_phy_reset(e, false);
-    }
-    e1000_update_link(e);
 }
 
 static uint32_t status_read(struct e1000 *e, uint32_t offset)

@@ -423,6 +423,12 @@ static void negotiation(void **state)
     assert_int_equal(e1k_rd(g, E1000_STATUS) & STATUS_LU, 0);
     harness_step(g->h, 11 * MS);
     assert_int_equal(e1k_rd(g, E1000_STATUS) & STATUS_LU, STATUS_LU);
+    e1k_wr(g, E1000_CTRL, CTRL_RST | CTRL_PHY_RST); /* both */
+    assert_int_equal(e1k_rd(g, E1000_CTRL), 0x00140240);
+    assert_int_equal(e1k_rd(g, E1000_STATUS) & STATUS_LU, 0);
+    harness_step(g->h, 11 * MS);
+    assert_int_equal(e1k_rd(g, E1000_STATUS), 0x783);
+    assert_int_equal(e1k_rd(g, E1000_ICR), ICR_LSC);
 }
 
 static void cable_pulled(void **state)
