@@ -431,6 +431,7 @@ static void mac_reset(struct e1000 *e)
     }
     load_address(e);
     e->r.link_up = e1000_phy_link(e);
+    e->r.link_dropped |= !e->r.link_up;
     e1000_update_irq(e);
 }
 
@@ -591,6 +592,8 @@ static void move_regs(struct e1000_regs *r, struct save_stream *s)
     for (unsigned i = 0; i < PHY_REGS; i++) {
         save_u16(s, &r->phy[i]);
     }
+    save_u16(s, &r->an_anar);
+    save_u16(s, &r->an_gtcr);
     for (unsigned i = 0; i < E1000_EEPROM_WORDS; i++) {
         save_u16(s, &r->eeprom[i]);
     }

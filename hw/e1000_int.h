@@ -220,6 +220,7 @@ struct e1000_tx_context {
 struct e1000_regs {
     uint32_t mac[E1000_WORDS]; /* by e1000_word() */
     uint16_t phy[PHY_REGS];
+    uint16_t an_anar, an_gtcr; /* abilities as of the start of the last negotiation */
     uint16_t eeprom[E1000_EEPROM_WORDS]; /* survives resets */
     struct e1000_tx_context context[2];  /* [1]: of TCP segmentation */
     uint32_t ioaddr;

@@ -62,7 +62,7 @@ static bool cable(const struct e1000 *e)
 
 int e1000_phy_speed(const struct e1000 *e, bool *full_duplex)
 {
-    uint16_t bmcr = e->r.phy[PHY_BMCR], anar = e->r.phy[PHY_ANAR], gtcr = e->r.phy[PHY_GTCR];
+    uint16_t bmcr = e->r.phy[PHY_BMCR], anar = e->r.an_anar, gtcr = e->r.an_gtcr;
 
     if ((bmcr & BMCR_ANENABLE) == 0) {
         *full_duplex = (bmcr & BMCR_FULLDPLX) != 0;
@@ -91,6 +91,8 @@ bool e1000_phy_link(const struct e1000 *e)
 
 void e1000_phy_negotiate(struct e1000 *e)
 {
+    e->r.an_anar = e->r.phy[PHY_ANAR];
+    e->r.an_gtcr = e->r.phy[PHY_GTCR];
     e->r.an_busy = (e->r.phy[PHY_BMCR] & BMCR_ANENABLE) != 0;
     if (e->r.an_busy) {
         timer_set(&e->h.an_timer, loop_now(e->pd.board->loop, LOOP_VIRTUAL) + NEGOTIATION_NS);
@@ -119,11 +121,10 @@ void e1000_phy_reset(struct e1000 *e, bool power_on)
     for (unsigned i = 0; i < PHY_ROWS; i++) {
         e->r.phy[phy_regs[i].reg] = phy_regs[i].reset;
     }
+    e1000_phy_negotiate(e);
     if (power_on) { /* long done when firmware looks */
         timer_cancel(&e->h.an_timer);
         e->r.an_busy = false;
-    } else {
-        e1000_phy_negotiate(e);
     }
 }
 
