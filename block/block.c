@@ -15,9 +15,14 @@
 
 #include "block/backend.h"
 
-static const struct block_backend *const backends[] = {
+/* Formats by name; "raw" is what a protocol gives by itself. */
+static const struct block_backend *const formats[] = {
     &block_raw,
 };
+
+enum { DEPTH_MAX = 32 };
+
+static struct block *shared; /* open images with a format */
 
 static const char *const op_names[] = {
     [BLOCK_READ] = "read",
@@ -26,11 +31,11 @@ static const char *const op_names[] = {
     [BLOCK_DISCARD] = "discard",
 };
 
-static const struct block_backend *find_backend(const char *format)
+static const struct block_backend *find_format(const char *format)
 {
-    for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++) {
-        if (strcmp(backends[i]->format, format) == 0) {
-            return backends[i];
+    for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
+        if (strcmp(formats[i]->format, format) == 0) {
+            return formats[i];
         }
     }
     return NULL;
@@ -72,6 +77,146 @@ static int open_image(const struct block_config *cfg, const char *name, char *er
     return -1;
 }
 
+static struct block *make(struct loop *loop, const struct block_backend *backend, const char *name,
+                          bool readonly)
+{
+    struct block *b = calloc(1, sizeof(*b));
+
+    if (b != NULL && (b->name = strdup(name)) == NULL) {
+        free(b);
+        b = NULL;
+    }
+    if (b != NULL) {
+        b->backend = backend;
+        b->loop = loop;
+        b->readonly = readonly;
+        b->refs = 1;
+    }
+    return b;
+}
+
+static void discard_block(struct block *b)
+{
+    free(b->name);
+    free(b);
+}
+
+/* The bytes themselves. */
+static struct block *open_protocol(struct loop *loop, const struct block_config *cfg,
+                                   const char *name, char *err, size_t errlen)
+{
+    struct stat st;
+    struct block *b = make(loop, &block_raw, name, cfg->readonly);
+    if (b == NULL) {
+        snprintf(err, errlen, "image %s: out of memory", name);
+        return NULL;
+    }
+    int fd = open_image(cfg, name, err, errlen);
+    if (fd < 0) {
+        discard_block(b);
+        return NULL;
+    }
+    if (fstat(fd, &st) == 0) {
+        b->dev = st.st_dev;
+        b->ino = st.st_ino;
+    }
+    if (b->backend->open(b, cfg, fd, err, errlen) < 0) {
+        if (fd != cfg->fd) {
+            close(fd);
+        }
+        discard_block(b);
+        return NULL;
+    }
+    return b;
+}
+
+/* The image that is open already, with one more user; NULL and *conflict when it cannot be shared. */
+static struct block *find_shared(const struct block *file, const struct block_backend *format,
+                                 bool *conflict)
+{
+    *conflict = false;
+    for (struct block *b = shared; b != NULL; b = b->next) {
+        if (file->ino != 0 && b->dev == file->dev && b->ino == file->ino) {
+            *conflict = b->backend != format || b->readonly != file->readonly;
+            if (!*conflict) {
+                b->refs++;
+                return b;
+            }
+            return NULL;
+        }
+    }
+    return NULL;
+}
+
+static struct block *open_format_on(struct loop *loop, const struct block_backend *format,
+                                    const struct block_config *cfg, struct block *file,
+                                    const char *name, char *err, size_t errlen)
+{
+    bool conflict;
+
+    struct block *b = find_shared(file, format, &conflict);
+    if (b != NULL) {
+        block_close(file);
+        return b;
+    }
+    if (conflict) {
+        snprintf(err, errlen, "image %s is open already, in another way (format, read-only)", name);
+        block_close(file);
+        return NULL;
+    }
+    b = make(loop, format, name, cfg->readonly);
+    if (b == NULL) {
+        snprintf(err, errlen, "image %s: out of memory", name);
+        block_close(file);
+        return NULL;
+    }
+    b->file = file;
+    b->dev = file->dev;
+    b->ino = file->ino;
+    if (format->open(b, cfg, -1, err, errlen) < 0) {
+        discard_block(b);
+        block_close(file);
+        return NULL;
+    }
+    if (cfg->cdrom) {
+        b->size_bytes &= ~(uint64_t)2047;
+    }
+    b->next = shared;
+    shared = b;
+    return b;
+}
+
+/* As block_open(), of an image with a format. */
+static struct block *open_format(struct loop *loop, const struct block_backend *format,
+                                 const struct block_config *cfg, const char *name, char *err,
+                                 size_t errlen)
+{
+    struct block_config bytes = *cfg;
+
+    bytes.cdrom = false;
+    bytes.growable = !cfg->readonly;
+    if (cfg->fd >= 0) { /* stays the caller's until the format is open, too */
+        bytes.fd = fcntl(cfg->fd, F_DUPFD_CLOEXEC, 0);
+        if (bytes.fd < 0) {
+            snprintf(err, errlen, "image %s: %s", name, strerror(errno));
+            return NULL;
+        }
+    }
+    struct block *file = open_protocol(loop, &bytes, name, err, errlen);
+    if (file == NULL) {
+        if (cfg->fd >= 0) {
+            close(bytes.fd);
+        }
+        return NULL;
+    }
+    file->quiet = true;
+    struct block *b = open_format_on(loop, format, cfg, file, name, err, errlen);
+    if (b != NULL && cfg->fd >= 0) {
+        close(cfg->fd);
+    }
+    return b;
+}
+
 struct block *block_open(struct loop *loop, const struct block_config *cfg, char *err,
                          size_t errlen)
 {
@@ -85,36 +230,25 @@ struct block *block_open(struct loop *loop, const struct block_config *cfg, char
         snprintf(err, errlen, "no image is named");
         return NULL;
     }
+    if (cfg->depth > DEPTH_MAX) {
+        snprintf(err, errlen, "image %s: the chain of backing images is too long", name);
+        return NULL;
+    }
     const char *format = cfg->format != NULL ? cfg->format : "raw";
-    const struct block_backend *backend = find_backend(format);
+    const struct block_backend *backend = find_format(format);
     if (backend == NULL) {
         snprintf(err, errlen, "image %s: format '%s' is not supported", name, format);
         return NULL;
     }
-    struct block *b = calloc(1, sizeof(*b));
-    char *copy = strdup(name);
-    int fd = b != NULL && copy != NULL ? open_image(cfg, name, err, errlen) : -1;
-    if (b == NULL || copy == NULL) {
-        snprintf(err, errlen, "image %s: out of memory", name);
+    if (backend == &block_raw) {
+        return open_protocol(loop, cfg, name, err, errlen);
     }
-    if (fd < 0) {
-        free(copy);
-        free(b);
-        return NULL;
-    }
-    b->backend = backend;
-    b->loop = loop;
-    b->name = copy;
-    b->readonly = cfg->readonly;
-    if (backend->open(b, cfg, fd, err, errlen) < 0) {
-        if (fd != cfg->fd) {
-            close(fd);
-        }
-        free(copy);
-        free(b);
-        return NULL;
-    }
-    return b;
+    return open_format(loop, backend, cfg, name, err, errlen);
+}
+
+void block_wait(struct block *b)
+{
+    b->backend->wait(b);
 }
 
 int block_drain(struct block *b)
@@ -131,12 +265,21 @@ void block_close(struct block *b)
         return;
     }
     int rc = block_drain(b);
-    if (rc < 0) {
+    if (rc < 0 && !b->quiet) {
         log_msg("image %s: flush at close failed: %s", b->name, strerror(-rc));
     }
+    if (--b->refs > 0) {
+        return;
+    }
+    for (struct block **p = &shared; *p != NULL; p = &(*p)->next) {
+        if (*p == b) {
+            *p = b->next;
+            break;
+        }
+    }
     b->backend->close(b);
-    free(b->name);
-    free(b);
+    block_close(b->file);
+    discard_block(b);
 }
 
 uint64_t block_size_bytes(const struct block *b)
@@ -178,7 +321,7 @@ static void finish(struct block *b, struct block_request *req, int error)
     if (error == 0) {
         count(&b->stats, req);
         b->failing = false;
-    } else if (!b->failing) {
+    } else if (!b->failing && !b->quiet) {
         b->failing = true;
         log_limited(&b->limit, "image %s: %s of %llu bytes at %llu failed: %s", b->name,
                     op_names[req->op], (unsigned long long)req->length_bytes,
@@ -189,7 +332,12 @@ static void finish(struct block *b, struct block_request *req, int error)
 
 void block_complete(struct block *b, struct block_request *req, int error)
 {
+    uint64_t end = req->offset_bytes + req->length_bytes;
+
     b->in_flight--;
+    if (b->growable && req->op == BLOCK_WRITE && error == 0 && end > b->size_bytes) {
+        b->size_bytes = end;
+    }
     finish(b, req, error);
 }
 
@@ -202,8 +350,8 @@ static int check(const struct block *b, const struct block_request *req)
     if (req->op != BLOCK_READ && b->readonly) {
         return -EROFS;
     }
-    if (req->offset_bytes > b->size_bytes ||
-        req->length_bytes > b->size_bytes - req->offset_bytes) {
+    uint64_t end = b->growable && req->op != BLOCK_DISCARD ? INT64_MAX : b->size_bytes;
+    if (req->offset_bytes > end || req->length_bytes > end - req->offset_bytes) {
         return -EIO;
     }
     if (req->op == BLOCK_DISCARD) {

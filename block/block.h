@@ -37,17 +37,23 @@ struct block_request {
 
 struct block_config {
     const char *path;   /* "/dev/fdset/N" is resolved by the caller into fd */
-    const char *format; /* "raw"; others are refused by name. Never probed */
+    const char *format; /* NULL: "raw"; unknown ones are refused by name. Never probed */
     int fd;             /* >= 0: use this descriptor instead of path (taken over on success) */
     bool readonly;
     bool cdrom; /* medium of a CD drive: size is rounded down to 2048 */
+    /* Set by formats for what they open themselves, else 0. */
+    bool growable;  /* the bytes under a format: writes past the end extend a file; size is exact */
+    unsigned depth; /* of a chain of backing images */
 };
 
-/* Opens an image (regular file or block device, no lock: a PV backend may have it open too).
+/* Opens an image: path is a regular file, a block device or a network target ("nbd:..."), format
+ * says what its bytes mean. There is no lock: a PV backend may have it open too. An image with
+ * a format (not raw) that this process has open already is shared, so that two views never
+ * disagree; opening it once for reading and once for writing is refused.
  * Returns NULL and a one-line reason that names the file in err (errlen bytes). */
 struct block *block_open(struct loop *loop, const struct block_config *cfg, char *err,
                          size_t errlen);
-/* Waits for what is in flight, flushes, closes. NULL is fine. */
+/* Waits for what is in flight, flushes, closes (a shared image with its last user). NULL is fine. */
 void block_close(struct block *b);
 
 uint64_t block_size_bytes(const struct block *b);
@@ -56,6 +62,9 @@ void block_submit(struct block *b, struct block_request *req);
 /* Blocks until every request in flight is done and flushed (unplug, stop). 0 or -errno of the
  * flush. */
 int block_drain(struct block *b);
+
+/* Blocks until at least one request in flight on b has completed. Only with some in flight. */
+void block_wait(struct block *b);
 
 /* Counters for query-blockstats. */
 struct block_stats {

@@ -87,9 +87,11 @@ static int transfer(struct raw *raw, struct block_request *req, uint64_t *pos, i
             return -errno;
         }
         if (n == 0) {
-            /* End of file. Only the missing part of the last sector of an oddly sized image is
-             * zeros; anything else means that the file has been truncated under us. */
-            if (req->op == BLOCK_READ && (uint64_t)at >= raw->file_bytes) {
+            /* End of file. The missing part of the last sector of an oddly sized image is zeros,
+             * as is everything behind the end of a file that a format lets grow; anything else
+             * means that the file has been truncated under us. */
+            if (req->op == BLOCK_READ &&
+                ((uint64_t)at >= raw->file_bytes || raw->block->growable)) {
                 iov_zero(iov, cnt);
                 *pos = req->length_bytes;
                 return 0;
@@ -341,6 +343,10 @@ static int raw_open(struct block *b, const struct block_config *cfg, int fd, cha
     /* A CD is whole 2048-byte sectors; a disk keeps a last partial sector, padded with zeros. */
     uint64_t usable = cfg->cdrom ? size & ~(uint64_t)2047
                                  : (size + BLOCK_SECTOR - 1) & ~(uint64_t)(BLOCK_SECTOR - 1);
+    if (cfg->growable) {
+        usable = size;
+        b->growable = S_ISREG(st.st_mode);
+    }
     if (usable == 0) {
         snprintf(err, errlen, "image %s is empty", b->name);
         return -EINVAL;
