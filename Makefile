@@ -9,8 +9,8 @@ B       := build
 
 CC      ?= gcc
 CLANG   ?= clang
-PKGS    := xendevicemodel xenforeignmemory xenevtchn xencall xentoolcore xentoollog xenstore \
-           libvncserver json-c
+PKGS    := xendevicemodel xenforeignmemory xenevtchn xengnttab xencall xentoolcore xentoollog xenstore \
+           libvncserver json-c liburing
 WARN    := -Wall -Wextra -Werror -Wconversion -Wimplicit-fallthrough -Wvla -Wshadow
 CPPFLAGS += -I. -D_GNU_SOURCE -DHVM_DM_VERSION='"$(VERSION)"' -DHVM_DM_DATADIR='"$(PREFIX)/share/hvm-dm"'
 CFLAGS  ?= -O2 -g
@@ -28,15 +28,15 @@ PKG_LIBS   = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
 # Everything but main.c and ioreq/ is hypervisor-free and is what the unit tests link.
 LIB_SRC  := $(filter-out core/main.c,$(wildcard core/*.c)) \
             $(wildcard hw/*.c block/*.c net/*.c ui/*.c firmware/*.c monitor/*.c)
-DM_SRC   := core/main.c $(wildcard ioreq/*.c)
+DM_SRC   := core/main.c $(wildcard ioreq/*.c pv/*.c)
 LIB_OBJ  := $(LIB_SRC:%.c=$(B)/%.o)
 DM_OBJ   := $(DM_SRC:%.c=$(B)/%.o)
 
 # Unit tests: one cmocka program per tests/unit/test_*.c.
 UNIT     := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c tests/unit/xen/test_*.c))
 UNIT_SUP := $(filter-out tests/unit/test_%.c,$(wildcard tests/unit/*.c))
-# Those of tests/unit/xen/ link ioreq/ itself, on Xen's libraries replaced by xen_fake.c.
-XEN_SUP  := tests/unit/xen/xen_fake.c $(wildcard ioreq/*.c) $(LIB_SRC)
+# Those of tests/unit/xen/ link ioreq/ and pv/ themselves, on Xen's libraries replaced by xen_fake.c.
+XEN_SUP  := tests/unit/xen/xen_fake.c $(wildcard ioreq/*.c pv/*.c) $(LIB_SRC)
 
 # Fuzz targets: clang, libFuzzer, ASan, UBSan, in objects of their own.
 FUZZ     := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
