@@ -55,7 +55,7 @@ help:
 	@echo "make check        all tests: unit, sanitizers, fuzz, fake Xen against the peer, one boot on real Xen"
 	@echo "make unit         unit tests only (seconds)"
 	@echo "make board        the binary on fake Xen, compared with the peer"
-	@echo "make fuzz         each fuzz target for FUZZ_SECONDS (default 10)"
+	@echo "make fuzz         each fuzz target for FUZZ_SECONDS (default 10; FUZZ_SEED= varies it)"
 	@echo "make box          real Xen in a box: boots, xl commands, screenshots"
 	@echo "make bench        hvm-dm beside the peer, one table"
 	@echo "make install      DESTDIR=$(DESTDIR) PREFIX=$(PREFIX)"
@@ -108,8 +108,9 @@ sanitize: $(UNIT:$(B)/tests/unit/%=$(B)/san/%)
 	@tests/run-unit $^
 
 FUZZ_SECONDS ?= 10
+FUZZ_SEED ?= 1
 fuzz: $(FUZZ)
-	@tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ)
+	@FUZZ_SEED=$(FUZZ_SEED) tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ)
 
 box: $(B)/hvm-dm
 	@tests/box/test_boot.py --out $(B)/box
