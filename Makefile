@@ -113,7 +113,7 @@ fuzz: $(FUZZ)
 	@FUZZ_SEED=$(FUZZ_SEED) tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ)
 
 box: $(B)/hvm-dm
-	@tests/box/test_boot.py --out $(B)/box
+	@tests/box/run $(B)/box
 
 clang-check:
 	@$(MAKE) --no-print-directory B=$(B)/clang CC=$(CLANG) CFLAGS="-O1" $(B)/clang/hvm-dm
