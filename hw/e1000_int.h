@@ -13,83 +13,85 @@
 #include "hw/e1000.h"
 #include "net/net.h"
 
-enum e1000_reg { /* SDM 13.2, table of registers */
-                 E1000_CTRL = 0x0000,
-                 E1000_STATUS = 0x0008,
-                 E1000_EECD = 0x0010,
-                 E1000_EERD = 0x0014,
-                 E1000_CTRL_EXT = 0x0018,
-                 E1000_MDIC = 0x0020,
-                 E1000_FCAL = 0x0028,
-                 E1000_FCAH = 0x002c,
-                 E1000_FCT = 0x0030,
-                 E1000_VET = 0x0038,
-                 E1000_ICR = 0x00c0,
-                 E1000_ITR = 0x00c4,
-                 E1000_ICS = 0x00c8,
-                 E1000_IMS = 0x00d0,
-                 E1000_IMC = 0x00d8,
-                 E1000_RCTL = 0x0100,
-                 E1000_FCTTV = 0x0170,
-                 E1000_TXCW = 0x0178,
-                 E1000_TCTL = 0x0400,
-                 E1000_TIPG = 0x0410,
-                 E1000_AIT = 0x0458,
-                 E1000_LEDCTL = 0x0e00,
-                 E1000_PBA = 0x1000,
-                 E1000_FCRTL = 0x2160,
-                 E1000_FCRTH = 0x2168,
-                 E1000_RDFH = 0x2410, /* RDFT, RDFHS, RDFTS, RDFPC follow every 8 bytes */
-                 E1000_RDBAL = 0x2800,
-                 E1000_RDBAH = 0x2804,
-                 E1000_RDLEN = 0x2808,
-                 E1000_RDH = 0x2810,
-                 E1000_RDT = 0x2818,
-                 E1000_RDTR = 0x2820,
-                 E1000_RXDCTL = 0x2828,
-                 E1000_RADV = 0x282c,
-                 E1000_RSRPD = 0x2c00,
-                 E1000_TXDMAC = 0x3000,
-                 E1000_TDFH = 0x3410,
-                 E1000_TDBAL = 0x3800,
-                 E1000_TDBAH = 0x3804,
-                 E1000_TDLEN = 0x3808,
-                 E1000_TDH = 0x3810,
-                 E1000_TDT = 0x3818,
-                 E1000_TIDV = 0x3820,
-                 E1000_TXDCTL = 0x3828,
-                 E1000_TADV = 0x382c,
-                 E1000_TSPMT = 0x3830,
-                 E1000_STATS = 0x4000, /* 64 counters, SDM 13.7 */
-                 E1000_RXCSUM = 0x5000,
-                 E1000_MTA = 0x5200, /* 128 */
-                 E1000_RAL = 0x5400, /* 16 pairs RAL, RAH */
-                 E1000_RAH = 0x5404,
-                 E1000_VFTA = 0x5600, /* 128 */
-                 E1000_WUC = 0x5800,
-                 E1000_WUFC = 0x5808,
-                 E1000_WUS = 0x5810,
-                 E1000_MANC = 0x5820,
-                 E1000_IPAV = 0x5838,
-                 E1000_IP4AT = 0x5840, /* 4, every 8 bytes */
-                 E1000_IP6AT = 0x5880, /* 4 */
-                 E1000_WUPM = 0x5a00,  /* 32 */
-                 E1000_FFLT = 0x5f00,  /* 4, every 8 bytes */
-                 E1000_REGS_END = 0x6000,
-                 E1000_FFMT = 0x9000, /* 128, every 8 bytes */
-                 E1000_FFVT = 0x9800, /* 128, every 8 bytes */
-                 E1000_FLEX_END = 0x9c00,
-                 E1000_BAR_SIZE = 0x20000,
+/* SDM 13.2, table of registers. */
+enum e1000_reg {
+    E1000_CTRL = 0x0000,
+    E1000_STATUS = 0x0008,
+    E1000_EECD = 0x0010,
+    E1000_EERD = 0x0014,
+    E1000_CTRL_EXT = 0x0018,
+    E1000_MDIC = 0x0020,
+    E1000_FCAL = 0x0028,
+    E1000_FCAH = 0x002c,
+    E1000_FCT = 0x0030,
+    E1000_VET = 0x0038,
+    E1000_ICR = 0x00c0,
+    E1000_ITR = 0x00c4,
+    E1000_ICS = 0x00c8,
+    E1000_IMS = 0x00d0,
+    E1000_IMC = 0x00d8,
+    E1000_RCTL = 0x0100,
+    E1000_FCTTV = 0x0170,
+    E1000_TXCW = 0x0178,
+    E1000_TCTL = 0x0400,
+    E1000_TIPG = 0x0410,
+    E1000_AIT = 0x0458,
+    E1000_LEDCTL = 0x0e00,
+    E1000_PBA = 0x1000,
+    E1000_FCRTL = 0x2160,
+    E1000_FCRTH = 0x2168,
+    E1000_RDFH = 0x2410, /* RDFT, RDFHS, RDFTS, RDFPC follow every 8 bytes */
+    E1000_RDBAL = 0x2800,
+    E1000_RDBAH = 0x2804,
+    E1000_RDLEN = 0x2808,
+    E1000_RDH = 0x2810,
+    E1000_RDT = 0x2818,
+    E1000_RDTR = 0x2820,
+    E1000_RXDCTL = 0x2828,
+    E1000_RADV = 0x282c,
+    E1000_RSRPD = 0x2c00,
+    E1000_TXDMAC = 0x3000,
+    E1000_TDFH = 0x3410,
+    E1000_TDBAL = 0x3800,
+    E1000_TDBAH = 0x3804,
+    E1000_TDLEN = 0x3808,
+    E1000_TDH = 0x3810,
+    E1000_TDT = 0x3818,
+    E1000_TIDV = 0x3820,
+    E1000_TXDCTL = 0x3828,
+    E1000_TADV = 0x382c,
+    E1000_TSPMT = 0x3830,
+    E1000_STATS = 0x4000, /* 64 counters, SDM 13.7 */
+    E1000_RXCSUM = 0x5000,
+    E1000_MTA = 0x5200, /* 128 */
+    E1000_RAL = 0x5400, /* 16 pairs RAL, RAH */
+    E1000_RAH = 0x5404,
+    E1000_VFTA = 0x5600, /* 128 */
+    E1000_WUC = 0x5800,
+    E1000_WUFC = 0x5808,
+    E1000_WUS = 0x5810,
+    E1000_MANC = 0x5820,
+    E1000_IPAV = 0x5838,
+    E1000_IP4AT = 0x5840, /* 4, every 8 bytes */
+    E1000_IP6AT = 0x5880, /* 4 */
+    E1000_WUPM = 0x5a00,  /* 32 */
+    E1000_FFLT = 0x5f00,  /* 4, every 8 bytes */
+    E1000_REGS_END = 0x6000,
+    E1000_FFMT = 0x9000, /* 128, every 8 bytes */
+    E1000_FFVT = 0x9800, /* 128, every 8 bytes */
+    E1000_FLEX_END = 0x9c00,
+    E1000_BAR_SIZE = 0x20000,
 };
 
-enum { /* CTRL, SDM 13.4.1 */
-       CTRL_FD = 1u << 0,
-       CTRL_SLU = 1u << 6,
-       CTRL_SPEED_SHIFT = 8,
-       CTRL_FRCSPD = 1u << 11,
-       CTRL_FRCDPLX = 1u << 12,
-       CTRL_RST = 1u << 26,
-       CTRL_VME = 1u << 30,
+/* CTRL, SDM 13.4.1. */
+enum {
+    CTRL_FD = 1u << 0,
+    CTRL_SLU = 1u << 6,
+    CTRL_SPEED_SHIFT = 8,
+    CTRL_FRCSPD = 1u << 11,
+    CTRL_FRCDPLX = 1u << 12,
+    CTRL_RST = 1u << 26,
+    CTRL_VME = 1u << 30,
 };
 #define CTRL_PHY_RST (1u << 31)
 enum {
@@ -100,47 +102,50 @@ enum {
     STATUS_MTXCKOK = 0x400
 };
 enum { CTRL_EXT_EE_RST = 1u << 13 };
-enum { /* EECD, SDM 13.4.3 */
-       EECD_SK = 1,
-       EECD_CS = 2,
-       EECD_DI = 4,
-       EECD_DO = 8,
-       EECD_FWE_DIS = 0x10,
-       EECD_REQ = 0x40,
-       EECD_GNT = 0x80,
-       EECD_PRES = 0x100,
+/* EECD, SDM 13.4.3. */
+enum {
+    EECD_SK = 1,
+    EECD_CS = 2,
+    EECD_DI = 4,
+    EECD_DO = 8,
+    EECD_FWE_DIS = 0x10,
+    EECD_REQ = 0x40,
+    EECD_GNT = 0x80,
+    EECD_PRES = 0x100,
 };
 enum { EERD_START = 1, EERD_DONE = 0x10 };
 enum { MDIC_OP_WRITE = 1, MDIC_OP_READ = 2, MDIC_R = 1 << 28, MDIC_I = 1 << 29, MDIC_E = 1 << 30 };
-enum { /* ICR, ICS, IMS, IMC, SDM 13.4.17 */
-       ICR_TXDW = 0x0001,
-       ICR_TXQE = 0x0002,
-       ICR_LSC = 0x0004,
-       ICR_RXDMT0 = 0x0010,
-       ICR_RXO = 0x0040,
-       ICR_RXT0 = 0x0080,
-       ICR_MDAC = 0x0200,
-       ICR_TXD_LOW = 0x8000,
-       ICR_SRPD = 0x10000,
-       ICR_BITS = 0x1ffff, /* self tests set reserved ones through ICS and want to see them */
+/* ICR, ICS, IMS, IMC, SDM 13.4.17. */
+enum {
+    ICR_TXDW = 0x0001,
+    ICR_TXQE = 0x0002,
+    ICR_LSC = 0x0004,
+    ICR_RXDMT0 = 0x0010,
+    ICR_RXO = 0x0040,
+    ICR_RXT0 = 0x0080,
+    ICR_MDAC = 0x0200,
+    ICR_TXD_LOW = 0x8000,
+    ICR_SRPD = 0x10000,
+    ICR_BITS = 0x1ffff, /* self tests set reserved ones through ICS and want to see them */
 };
-enum { /* RCTL, SDM 13.4.22 */
-       RCTL_EN = 1u << 1,
-       RCTL_SBP = 1u << 2,
-       RCTL_UPE = 1u << 3,
-       RCTL_MPE = 1u << 4,
-       RCTL_LPE = 1u << 5,
-       RCTL_LBM = 3u << 6,
-       RCTL_RDMTS_SHIFT = 8,
-       RCTL_MO_SHIFT = 12,
-       RCTL_BAM = 1u << 15,
-       RCTL_BSIZE_SHIFT = 16,
-       RCTL_VFE = 1u << 18,
-       RCTL_CFIEN = 1u << 19,
-       RCTL_CFI = 1u << 20,
-       RCTL_DPF = 1u << 22,
-       RCTL_BSEX = 1u << 25,
-       RCTL_SECRC = 1u << 26,
+/* RCTL, SDM 13.4.22. */
+enum {
+    RCTL_EN = 1u << 1,
+    RCTL_SBP = 1u << 2,
+    RCTL_UPE = 1u << 3,
+    RCTL_MPE = 1u << 4,
+    RCTL_LPE = 1u << 5,
+    RCTL_LBM = 3u << 6,
+    RCTL_RDMTS_SHIFT = 8,
+    RCTL_MO_SHIFT = 12,
+    RCTL_BAM = 1u << 15,
+    RCTL_BSIZE_SHIFT = 16,
+    RCTL_VFE = 1u << 18,
+    RCTL_CFIEN = 1u << 19,
+    RCTL_CFI = 1u << 20,
+    RCTL_DPF = 1u << 22,
+    RCTL_BSEX = 1u << 25,
+    RCTL_SECRC = 1u << 26,
 };
 enum { TCTL_EN = 1u << 1, TCTL_PSP = 1u << 3 };
 enum { RXCSUM_PCSS = 0xff, RXCSUM_IPOFLD = 0x100, RXCSUM_TUOFLD = 0x200 };
@@ -170,23 +175,24 @@ enum e1000_stat {
     STAT_TSCTC = 0xf8,
 };
 
-enum { /* PHY registers, SDM 13.8 and IEEE 802.3 clause 22 */
-       PHY_BMCR = 0,
-       PHY_BMSR = 1,
-       PHY_ID1 = 2,
-       PHY_ID2 = 3,
-       PHY_ANAR = 4,
-       PHY_ANLPAR = 5,
-       PHY_ANER = 6,
-       PHY_NPT = 7,
-       PHY_GTCR = 9,
-       PHY_GTSR = 10,
-       PHY_ESR = 15,
-       PHY_PSCR = 16,
-       PHY_PSSR = 17,
-       PHY_EPSCR = 20,
-       PHY_LEDCR = 24,
-       PHY_REGS = 32,
+/* PHY registers, SDM 13.8 and IEEE 802.3 clause 22. */
+enum {
+    PHY_BMCR = 0,
+    PHY_BMSR = 1,
+    PHY_ID1 = 2,
+    PHY_ID2 = 3,
+    PHY_ANAR = 4,
+    PHY_ANLPAR = 5,
+    PHY_ANER = 6,
+    PHY_NPT = 7,
+    PHY_GTCR = 9,
+    PHY_GTSR = 10,
+    PHY_ESR = 15,
+    PHY_PSCR = 16,
+    PHY_PSSR = 17,
+    PHY_EPSCR = 20,
+    PHY_LEDCR = 24,
+    PHY_REGS = 32,
 };
 enum {
     BMCR_RESET = 0x8000,
@@ -220,7 +226,7 @@ struct e1000_tx_context {
 struct e1000_regs {
     uint32_t mac[E1000_WORDS]; /* by e1000_word() */
     uint16_t phy[PHY_REGS];
-    uint16_t an_anar, an_gtcr; /* abilities as of the start of the last negotiation */
+    uint16_t an_anar, an_gtcr;           /* abilities as of the start of the last negotiation */
     uint16_t eeprom[E1000_EEPROM_WORDS]; /* survives resets */
     struct e1000_tx_context context[2];  /* [1]: of TCP segmentation */
     uint32_t ioaddr;

@@ -6,16 +6,17 @@
 #include "core/log.h"
 #include "hw/e1000_int.h"
 
-enum { /* descriptor status and errors, SDM 3.2.3 */
-       RXD_DD = 0x01,
-       RXD_EOP = 0x02,
-       RXD_IXSM = 0x04,
-       RXD_VP = 0x08,
-       RXD_TCPCS = 0x20,
-       RXD_IPCS = 0x40,
-       RXD_PIF = 0x80,
-       RXD_TCPE = 0x20, /* errors */
-       RXD_IPE = 0x40,
+/* Descriptor status and errors, SDM 3.2.3. */
+enum {
+    RXD_DD = 0x01,
+    RXD_EOP = 0x02,
+    RXD_IXSM = 0x04,
+    RXD_VP = 0x08,
+    RXD_TCPCS = 0x20,
+    RXD_IPCS = 0x40,
+    RXD_PIF = 0x80,
+    RXD_TCPE = 0x20, /* errors */
+    RXD_IPE = 0x40,
 };
 enum {
     RX_LONG_BYTES = 1522, /* with FCS; more is a long packet (RCTL.LPE) */

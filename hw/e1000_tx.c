@@ -13,21 +13,22 @@
 #include "core/log.h"
 #include "hw/e1000_int.h"
 
-enum { /* descriptor commands */
-       CMD_EOP = 0x01,
-       CMD_IC = 0x04,  /* legacy: insert checksum */
-       CMD_TSE = 0x04, /* extended: TCP segmentation */
-       CMD_RS = 0x08,
-       CMD_DEXT = 0x20,
-       CMD_VLE = 0x40,
-       CMD_IDE = 0x80,
-       TUCMD_TCP = 0x01,
-       TUCMD_IP = 0x02, /* IPv4 */
-       POPTS_IXSM = 0x01,
-       POPTS_TXSM = 0x02,
-       DTYP_CONTEXT = 0,
-       DTYP_DATA = 1,
-       STA_DD = 1,
+/* Descriptor commands. */
+enum {
+    CMD_EOP = 0x01,
+    CMD_IC = 0x04,  /* legacy: insert checksum */
+    CMD_TSE = 0x04, /* extended: TCP segmentation */
+    CMD_RS = 0x08,
+    CMD_DEXT = 0x20,
+    CMD_VLE = 0x40,
+    CMD_IDE = 0x80,
+    TUCMD_TCP = 0x01,
+    TUCMD_IP = 0x02, /* IPv4 */
+    POPTS_IXSM = 0x01,
+    POPTS_TXSM = 0x02,
+    DTYP_CONTEXT = 0,
+    DTYP_DATA = 1,
+    STA_DD = 1,
 };
 enum {
     TX_BATCH = 8,         /* descriptors per read */

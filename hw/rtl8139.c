@@ -20,7 +20,14 @@ enum {
     EEDI = 2,
 };
 /* PHY register bits, IEEE 802.3 22.2.4. */
-enum { BMCR_RESET = 0x8000, BMCR_SPEED = 0x2000, BMCR_ANE = 0x1000, BMCR_DUPLEX = 0x0100, BMSR_DONE = 0x0020, BMSR_LINK = 0x0004 };
+enum {
+    BMCR_RESET = 0x8000,
+    BMCR_SPEED = 0x2000,
+    BMCR_ANE = 0x1000,
+    BMCR_DUPLEX = 0x0100,
+    BMSR_DONE = 0x0020,
+    BMSR_LINK = 0x0004
+};
 
 void rtl8139_raise(struct rtl8139 *d, uint16_t bits)
 {
@@ -148,15 +155,17 @@ static void rtl8139_reset(void *dev)
 
 struct reg_desc;
 typedef uint32_t reg_read_fn(const struct rtl8139 *d, const struct reg_desc *reg);
-/* Runs after the masks: was: the value before; raw: what was written, in its place; mask: bits that the access covers. */
-typedef void reg_write_fn(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw, uint32_t mask);
+/* Runs after the masks: was: the value before; raw: what was written, in its place; mask: bits that
+ * the access covers. */
+typedef void reg_write_fn(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw,
+                          uint32_t mask);
 
 struct reg_desc {
     uint8_t offset, width;
-    uint16_t field;     /* in struct rtl8139_regs; width bytes (x86 byte order) */
+    uint16_t field; /* in struct rtl8139_regs; width bytes (x86 byte order) */
     uint32_t wmask, w1c;
-    bool locked;        /* written only while 9346CR is in config mode */
-    reg_read_fn *rd;    /* instead of the field */
+    bool locked;     /* written only while 9346CR is in config mode */
+    reg_read_fn *rd; /* instead of the field */
     reg_write_fn *wr;
 };
 
@@ -181,7 +190,8 @@ static uint32_t rd_tctr(const struct rtl8139 *d, const struct reg_desc *reg)
 static uint32_t rd_9346cr(const struct rtl8139 *d, const struct reg_desc *reg)
 {
     (void)reg;
-    return (uint32_t)d->r.cr9346 | (eeprom93c46_out(&d->r.eeprom) && (d->r.cr9346 & EEM_CONFIG) == EEM_PROGRAM ? 1u : 0u);
+    return (uint32_t)d->r.cr9346 |
+           (eeprom93c46_out(&d->r.eeprom) && (d->r.cr9346 & EEM_CONFIG) == EEM_PROGRAM ? 1u : 0u);
 }
 
 static uint32_t rd_msr(const struct rtl8139 *d, const struct reg_desc *reg)
@@ -234,7 +244,8 @@ static uint32_t rd_tsad(const struct rtl8139 *d, const struct reg_desc *reg)
     return v;
 }
 
-static void wr_tsd(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw, uint32_t mask)
+static void wr_tsd(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw,
+                   uint32_t mask)
 {
     unsigned i = (reg->offset - RTL8139_TSD0) / 4u;
 
@@ -251,7 +262,8 @@ static void wr_tsd(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, 
     }
 }
 
-static void wr_tsad(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw, uint32_t mask)
+static void wr_tsad(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw,
+                    uint32_t mask)
 {
     unsigned i = (reg->offset - RTL8139_TSAD0) / 4u;
 
@@ -261,7 +273,8 @@ static void wr_tsad(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was,
     }
 }
 
-static void wr_cr(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw, uint32_t mask)
+static void wr_cr(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw,
+                  uint32_t mask)
 {
     uint8_t on;
 
@@ -282,14 +295,17 @@ static void wr_cr(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, u
     rtl8139_rx_kick(d);
 }
 
-static void wr_rx(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw, uint32_t mask)
+static void wr_rx(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw,
+                  uint32_t mask)
 {
     (void)reg, (void)was, (void)raw, (void)mask;
     rtl8139_rx_kick(d);
 }
 
-/* IMR, ISR. A driver writes them when it has handled the ring: the only sign that a C+ ring has room again. */
-static void wr_irq(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw, uint32_t mask)
+/* IMR, ISR. A driver writes them when it has handled the ring: the only sign that a C+ ring has
+ * room again. */
+static void wr_irq(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw,
+                   uint32_t mask)
 {
     (void)reg, (void)was, (void)raw, (void)mask;
     rtl8139_raise(d, 0);
@@ -297,7 +313,8 @@ static void wr_irq(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, 
 }
 
 /* TCR can be written only while the transmitter is on. */
-static void wr_tcr(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw, uint32_t mask)
+static void wr_tcr(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw,
+                   uint32_t mask)
 {
     (void)reg, (void)raw, (void)mask;
     if ((d->r.cr & RTL8139_CR_TE) == 0) {
@@ -305,26 +322,30 @@ static void wr_tcr(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, 
     }
 }
 
-static void wr_tctr(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw, uint32_t mask)
+static void wr_tctr(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw,
+                    uint32_t mask)
 {
     (void)reg, (void)was, (void)raw, (void)mask;
     d->r.tctr_zero_ns = loop_now(d->h.loop, LOOP_VIRTUAL);
     arm_tctr(d);
 }
 
-static void wr_mpc(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw, uint32_t mask)
+static void wr_mpc(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw,
+                   uint32_t mask)
 {
     (void)reg, (void)was, (void)raw, (void)mask;
     d->r.mpc = 0;
 }
 
-static void wr_timer_int(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw, uint32_t mask)
+static void wr_timer_int(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw,
+                         uint32_t mask)
 {
     (void)reg, (void)was, (void)raw, (void)mask;
     arm_tctr(d);
 }
 
-static void wr_9346cr(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw, uint32_t mask)
+static void wr_9346cr(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw,
+                      uint32_t mask)
 {
     uint8_t v = d->r.cr9346;
 
@@ -340,7 +361,8 @@ static void wr_9346cr(struct rtl8139 *d, const struct reg_desc *reg, uint32_t wa
     }
 }
 
-static void wr_bmcr(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw, uint32_t mask)
+static void wr_bmcr(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw,
+                    uint32_t mask)
 {
     (void)reg, (void)was, (void)mask;
     if ((raw & BMCR_RESET) != 0) {
@@ -349,19 +371,22 @@ static void wr_bmcr(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was,
     }
 }
 
-static void wr_tppoll(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw, uint32_t mask)
+static void wr_tppoll(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw,
+                      uint32_t mask)
 {
     (void)reg, (void)was, (void)mask;
     if ((raw & RTL8139_TPPOLL_FSWINT) != 0) {
         rtl8139_raise(d, RTL8139_ISR_SWINT);
     }
-    if ((raw & (RTL8139_TPPOLL_HPQ | RTL8139_TPPOLL_NPQ)) != 0 && (d->r.cpcr & RTL8139_CPCR_TX) != 0) {
+    if ((raw & (RTL8139_TPPOLL_HPQ | RTL8139_TPPOLL_NPQ)) != 0 &&
+        (d->r.cpcr & RTL8139_CPCR_TX) != 0) {
         d->r.tppoll |= raw & (RTL8139_TPPOLL_HPQ | RTL8139_TPPOLL_NPQ);
         rtl8139_tx_kick(d);
     }
 }
 
-static void wr_rdsar(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw, uint32_t mask)
+static void wr_rdsar(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw,
+                     uint32_t mask)
 {
     (void)reg, (void)was, (void)raw, (void)mask;
     d->r.rx_index = 0;
@@ -370,8 +395,9 @@ static void wr_rdsar(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was
 
 #define F(name) offsetof(struct rtl8139_regs, name)
 #define ALL     0xffffffffu
-/* DEVIATION: IDR0-5 take accesses of any size and without config mode, because drivers for the peer were seen to write bytes. What is not here reads as
- * 0 and ignores writes: cable tuning, wake-up frames, flash, CardBus. */
+/* DEVIATION: IDR0-5 take accesses of any size and without config mode, because drivers for the peer
+ * were seen to write bytes. What is not here reads as 0 and ignores writes: cable tuning, wake-up
+ * frames, flash, CardBus. */
 static const struct reg_desc regs[] = {
     {RTL8139_IDR0, 4, F(idr[0]), ALL, 0, false, NULL, NULL},
     {RTL8139_IDR4, 2, F(idr[1]), ALL, 0, false, NULL, NULL},
@@ -458,7 +484,8 @@ static void set_reg(struct rtl8139 *d, const struct reg_desc *reg, uint32_t raw,
     }
 }
 
-/* The register at an offset and the bytes of it that an access of left bytes there covers; 1 byte where there is none. */
+/* The register at an offset and the bytes of it that an access of left bytes there covers; 1 byte
+ * where there is none. */
 static const struct reg_desc *find_reg(uint64_t offset, unsigned left, unsigned *sub, unsigned *n)
 {
     uint8_t i = offset < sizeof(reg_at) ? reg_at[offset] : 0;
@@ -565,7 +592,8 @@ static int rtl8139_state(void *dev, struct save_stream *s)
     struct rtl8139_regs r = d->r;
     uint64_t elapsed = tctr_elapsed_ns(d) % ((UINT64_C(1) << 32) * TCTR_TICK_NS);
 
-    for (size_t i = 0; i < sizeof(regs) / sizeof(regs[0]); i++) { /* the plain registers, in the table's order */
+    /* The plain registers, in the table's order. */
+    for (size_t i = 0; i < sizeof(regs) / sizeof(regs[0]); i++) {
         uint32_t v = 0;
 
         if ((regs[i].wmask | regs[i].w1c) == 0) {
@@ -588,9 +616,9 @@ static int rtl8139_state(void *dev, struct save_stream *s)
     if (!s->loading) {
         return s->error;
     }
-    if (s->error != 0 || r.tx_cur > 3 || r.rx_index >= RTL8139_RING || r.tx_index[0] >= RTL8139_RING ||
-        r.tx_index[1] >= RTL8139_RING || (r.cbr & 3) != 0 || r.mpc > 0xffffff ||
-        elapsed >= (UINT64_C(1) << 32) * TCTR_TICK_NS) {
+    if (s->error != 0 || r.tx_cur > 3 || r.rx_index >= RTL8139_RING ||
+        r.tx_index[0] >= RTL8139_RING || r.tx_index[1] >= RTL8139_RING || (r.cbr & 3) != 0 ||
+        r.mpc > 0xffffff || elapsed >= (UINT64_C(1) << 32) * TCTR_TICK_NS) {
         return -EINVAL;
     }
     r.cr &= RTL8139_CR_TE | RTL8139_CR_RE;
@@ -615,7 +643,11 @@ static void rtl8139_destroy(void *dev)
 }
 
 static const struct pci_device_ops ops = {
-    .base = {.name = "rtl8139", .version = 1, .reset = rtl8139_reset, .state = rtl8139_state, .destroy = rtl8139_destroy},
+    .base = {.name = "rtl8139",
+             .version = 1,
+             .reset = rtl8139_reset,
+             .state = rtl8139_state,
+             .destroy = rtl8139_destroy},
     .config_written = config_written,
 };
 

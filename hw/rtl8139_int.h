@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
-/* Between the parts of the RTL8139C+: rtl8139.c (registers, life), rtl8139_rx.c, rtl8139_tx.c. Register and bit names are the data sheet's. */
+/* Between the parts of the RTL8139C+: rtl8139.c (registers, life), rtl8139_rx.c, rtl8139_tx.c.
+ * Register and bit names are the data sheet's. */
 #include "core/pci.h"
 #include "hw/eeprom93c46.h"
 #include "hw/rtl8139.h"
 
-enum rtl8139_reg { /* data sheet 5, register table */
+/* Data sheet 5, register table. */
+enum rtl8139_reg {
     RTL8139_IDR0 = 0x00,
     RTL8139_IDR4 = 0x04,
     RTL8139_MAR0 = 0x08,
@@ -45,7 +47,13 @@ enum rtl8139_reg { /* data sheet 5, register table */
     RTL8139_MTPS = 0xec,
 };
 
-enum { RTL8139_TSD_SIZE = 0x1fff, RTL8139_TSD_OWN = 0x2000, RTL8139_TSD_TUN = 0x4000, RTL8139_TSD_TOK = 0x8000, RTL8139_TSD_ERTXTH = 0x3f0000 };
+enum {
+    RTL8139_TSD_SIZE = 0x1fff,
+    RTL8139_TSD_OWN = 0x2000,
+    RTL8139_TSD_TUN = 0x4000,
+    RTL8139_TSD_TOK = 0x8000,
+    RTL8139_TSD_ERTXTH = 0x3f0000
+};
 enum { RTL8139_CR_BUFE = 0x01, RTL8139_CR_TE = 0x04, RTL8139_CR_RE = 0x08, RTL8139_CR_RST = 0x10 };
 enum rtl8139_isr {
     RTL8139_ISR_ROK = 0x0001,
@@ -58,20 +66,37 @@ enum rtl8139_isr {
     RTL8139_ISR_ALL = 0xe1ff,
 };
 enum { RTL8139_TCR_CRC = 1 << 16, RTL8139_TCR_LBK = 3 << 17 };
-enum { RTL8139_RCR_AAP = 0x01, RTL8139_RCR_APM = 0x02, RTL8139_RCR_AM = 0x04, RTL8139_RCR_AB = 0x08, RTL8139_RCR_WRAP = 0x80, RTL8139_RCR_RBLEN_SHIFT = 11 };
+enum {
+    RTL8139_RCR_AAP = 0x01,
+    RTL8139_RCR_APM = 0x02,
+    RTL8139_RCR_AM = 0x04,
+    RTL8139_RCR_AB = 0x08,
+    RTL8139_RCR_WRAP = 0x80,
+    RTL8139_RCR_RBLEN_SHIFT = 11
+};
 enum { RTL8139_TPPOLL_HPQ = 0x80, RTL8139_TPPOLL_NPQ = 0x40, RTL8139_TPPOLL_FSWINT = 0x01 };
-enum { RTL8139_CPCR_TX = 0x01, RTL8139_CPCR_RX = 0x02, RTL8139_CPCR_RXCHKSUM = 0x20, RTL8139_CPCR_RXVLAN = 0x40 };
+enum {
+    RTL8139_CPCR_TX = 0x01,
+    RTL8139_CPCR_RX = 0x02,
+    RTL8139_CPCR_RXCHKSUM = 0x20,
+    RTL8139_CPCR_RXVLAN = 0x40
+};
 /* First word of a C+ descriptor, both directions. */
 enum { RTL8139_DESC_EOR = 1 << 30, RTL8139_DESC_FS = 1 << 29, RTL8139_DESC_LS = 1 << 28 };
 #define RTL8139_DESC_OWN 0x80000000u
 
-enum { RTL8139_RING = 64, RTL8139_DESC_BYTES = 16, RTL8139_FCS = 4, RTL8139_MIN_FRAME = 60 /* without FCS */ };
+enum {
+    RTL8139_RING = 64,
+    RTL8139_DESC_BYTES = 16,
+    RTL8139_FCS = 4,
+    RTL8139_MIN_FRAME = 60 /* without FCS */
+};
 
 /* A C+ descriptor, copied out of guest memory once. */
 struct rtl8139_desc {
     uint32_t dw0, dw1;
     uint64_t buf;
-    uint64_t gpa; /* where the descriptor is */
+    uint64_t gpa;  /* where the descriptor is */
     unsigned next; /* index of the one after it */
 };
 
@@ -92,11 +117,11 @@ struct rtl8139_regs {
     uint32_t rdsar[2];
     uint16_t capr, cbr, imr, isr, mulint, bmcr, anar, cpcr;
     uint8_t cr, cr9346, config0, config1, config3, config4, config5, mtps;
-    uint8_t tppoll;    /* queues that were polled for and are not empty yet */
-    uint8_t tx_cur;    /* C mode: the descriptor whose turn it is, 0..3 */
-    uint8_t rx_index;  /* C+ mode, 0..63 */
-    uint8_t tx_index[2]; /* C+ mode: normal, high priority */
-    uint64_t tctr_zero_ns; /* LOOP_VIRTUAL time at which TCTR was 0; saved as the distance from now */
+    uint8_t tppoll;        /* queues that were polled for and are not empty yet */
+    uint8_t tx_cur;        /* C mode: the descriptor whose turn it is, 0..3 */
+    uint8_t rx_index;      /* C+ mode, 0..63 */
+    uint8_t tx_index[2];   /* C+ mode: normal, high priority */
+    uint64_t tctr_zero_ns; /* LOOP_VIRTUAL time when TCTR was 0; saved as the distance from now */
     struct rtl8139_tally tally;
     struct eeprom93c46 eeprom; /* the words survive a reset */
 };
@@ -107,7 +132,8 @@ struct rtl8139_host {
     struct loop *loop;
     struct bottom_half tx_bh;
     struct timer tctr_timer;
-    struct timer rx_timer; /* C+ mode has no doorbell for receive descriptors: looks for one while a frame waits */
+    /* C+ mode has no doorbell for receive descriptors: looks for one while a frame waits. */
+    struct timer rx_timer;
     uint64_t rx_wait_ns;
     bool rx_stalled; /* net was told to wait */
     uint8_t pad[RTL8139_MIN_FRAME];

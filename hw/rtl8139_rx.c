@@ -6,8 +6,9 @@
 #include "hw/rtl8139_int.h"
 
 enum {
-    RX_C_MAX = 1792,      /* longest frame of C mode: more would run over what drivers leave behind a ring with WRAP */
-    RX_CPLUS_MAX = 8187,  /* 13 bits of length, with the FCS */
+    /* Longest frame of C mode: more would run over what drivers leave behind a ring with WRAP. */
+    RX_C_MAX = 1792,
+    RX_CPLUS_MAX = 8187, /* 13 bits of length, with the FCS */
     WAIT_MIN_NS = 1000000,
     WAIT_MAX_NS = 64000000,
 };
@@ -76,7 +77,8 @@ static bool stall(struct rtl8139 *d)
     return false;
 }
 
-/* A frame that waits is offered again; in C+ mode only when a descriptor is there, so that each offer that fails (and raises RDU) needed one. */
+/* A frame that waits is offered again; in C+ mode only when a descriptor is there, so that each
+ * offer that fails (and raises RDU) needed one. */
 void rtl8139_rx_kick(struct rtl8139 *d)
 {
     if (!d->h.rx_stalled || d->h.net == NULL || !d->pd.present) {
@@ -119,7 +121,8 @@ static unsigned match(const struct rtl8139 *d, const uint8_t *dst)
     if ((dst[0] & 1) != 0) {
         unsigned bit = net_crc_msb(dst, 6) >> 26;
 
-        all = all || ((d->r.rcr & RTL8139_RCR_AM) != 0 && (d->r.mar[bit / 32] >> bit % 32 & 1) != 0);
+        all =
+            all || ((d->r.rcr & RTL8139_RCR_AM) != 0 && (d->r.mar[bit / 32] >> bit % 32 & 1) != 0);
         return all ? RX_ROK | RX_MAR : 0;
     }
     if (memcmp(dst, d->r.idr, 6) == 0 && (all || (d->r.rcr & RTL8139_RCR_APM) != 0)) {
@@ -152,14 +155,15 @@ static void ring_write(struct rtl8139 *d, uint32_t pos, const void *data, uint32
     }
 }
 
-static bool receive_c(struct rtl8139 *d, const uint8_t *frame, uint32_t len, uint32_t fcs, unsigned status)
+static bool receive_c(struct rtl8139 *d, const uint8_t *frame, uint32_t len, uint32_t fcs,
+                      unsigned status)
 {
     uint32_t size = ring_bytes(d);
     uint32_t pos = d->r.cbr % size;
     uint32_t used = (4 + len + RTL8139_FCS + 3) & ~3u;
     uint32_t room = (read_pos(d) - pos - 1) % size + 1; /* an empty ring has all of it */
-    const uint8_t header[4] = {(uint8_t)status, (uint8_t)(status >> 8), (uint8_t)(len + RTL8139_FCS),
-                               (uint8_t)((len + RTL8139_FCS) >> 8)};
+    const uint8_t header[4] = {(uint8_t)status, (uint8_t)(status >> 8),
+                               (uint8_t)(len + RTL8139_FCS), (uint8_t)((len + RTL8139_FCS) >> 8)};
 
     if (used >= room) { /* full to the last byte would look empty */
         return stall(d);
@@ -201,7 +205,8 @@ static uint32_t check_sums(const uint8_t *frame, size_t len, bool valid)
 }
 
 /* Spreads n bytes over the buffers, from *at of buffer *i on. */
-static void scatter(struct rtl8139 *d, const struct rtl8139_desc *descs, unsigned *i, uint32_t *at, const uint8_t *data, uint32_t n)
+static void scatter(struct rtl8139 *d, const struct rtl8139_desc *descs, unsigned *i, uint32_t *at,
+                    const uint8_t *data, uint32_t n)
 {
     while (n > 0) {
         uint32_t left = (descs[*i].dw0 & DESC_SIZE) - *at;
@@ -218,10 +223,12 @@ static void scatter(struct rtl8139 *d, const struct rtl8139_desc *descs, unsigne
     }
 }
 
-static bool receive_cplus(struct rtl8139 *d, const uint8_t *frame, uint32_t len, uint32_t fcs, unsigned status, bool valid)
+static bool receive_cplus(struct rtl8139 *d, const uint8_t *frame, uint32_t len, uint32_t fcs,
+                          unsigned status, bool valid)
 {
     struct rtl8139_desc descs[RTL8139_RING];
-    bool detag = (d->r.cpcr & RTL8139_CPCR_RXVLAN) != 0 && frame[12] == 0x81 && frame[13] == 0x00 && len >= 18;
+    bool detag = (d->r.cpcr & RTL8139_CPCR_RXVLAN) != 0 && frame[12] == 0x81 && frame[13] == 0x00 &&
+                 len >= 18;
     uint32_t total = len - (detag ? 4 : 0) + RTL8139_FCS;
     uint32_t dw0 = 0, dw1 = 0;
     unsigned index = d->r.rx_index, n = 0, i = 0;
@@ -242,7 +249,8 @@ static bool receive_cplus(struct rtl8139 *d, const uint8_t *frame, uint32_t len,
     if ((d->r.cpcr & RTL8139_CPCR_RXCHKSUM) != 0) {
         dw0 |= check_sums(frame, len, valid);
     }
-    dw0 |= (status & RX_MAR ? DESC_MAR : 0u) | (status & RX_PAM ? DESC_PAM : 0u) | (status & RX_BAR ? DESC_BAR : 0u) | total;
+    dw0 |= (status & RX_MAR ? DESC_MAR : 0u) | (status & RX_PAM ? DESC_PAM : 0u) |
+           (status & RX_BAR ? DESC_BAR : 0u) | total;
     if (detag) {
         dw1 = DESC_TAVA | frame[14] | (uint32_t)frame[15] << 8;
         scatter(d, descs, &i, &at, frame, 12);
@@ -252,7 +260,8 @@ static bool receive_cplus(struct rtl8139 *d, const uint8_t *frame, uint32_t len,
     }
     scatter(d, descs, &i, &at, (const uint8_t *)&fcs, RTL8139_FCS);
     for (i = n; i-- > 0;) { /* the first one last: it is what the driver looks at */
-        uint32_t out = (descs[i].dw0 & RTL8139_DESC_EOR) | (i == 0 ? (uint32_t)RTL8139_DESC_FS : 0) |
+        uint32_t out = (descs[i].dw0 & RTL8139_DESC_EOR) |
+                       (i == 0 ? (uint32_t)RTL8139_DESC_FS : 0) |
                        (i == n - 1 ? RTL8139_DESC_LS | dw0 : descs[i].dw0 & DESC_SIZE);
 
         guestmem_write(d->h.mem, descs[i].gpa + 4, &dw1, 4);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* RTL8139C+: the transmitter. Data sheet 6.4 (C mode), 9.1 (C+ mode descriptors). Doorbells only schedule; a bottom half moves the frames. */
+/* RTL8139C+: the transmitter. Data sheet 6.4 (C mode), 9.1 (C+ mode descriptors). Doorbells only
+ * schedule; a bottom half moves the frames. */
 #include <errno.h>
 #include <string.h>
 
@@ -102,7 +103,8 @@ static void offload(uint8_t *frame, size_t len, uint32_t dw0, struct net_offload
     struct net_headers h;
     size_t end;
 
-    if ((dw0 & (DESC_LGSEN | DESC_IPCS | DESC_UDPCS | DESC_TCPCS)) == 0 || !net_parse(frame, len, &h) || !h.ipv4) {
+    if ((dw0 & (DESC_LGSEN | DESC_IPCS | DESC_UDPCS | DESC_TCPCS)) == 0 ||
+        !net_parse(frame, len, &h) || !h.ipv4) {
         return;
     }
     end = h.l3 + ((size_t)frame[h.l3 + 2] << 8 | frame[h.l3 + 3]);
@@ -117,7 +119,8 @@ static void offload(uint8_t *frame, size_t len, uint32_t dw0, struct net_offload
     if (large || (dw0 & DESC_IPCS) != 0) {
         sum_ip_header(frame, &h);
     }
-    if ((h.tcp && (large || (dw0 & DESC_TCPCS) != 0)) || (h.udp && !large && (dw0 & DESC_UDPCS) != 0)) {
+    if ((h.tcp && (large || (dw0 & DESC_TCPCS) != 0)) ||
+        (h.udp && !large && (dw0 & DESC_UDPCS) != 0)) {
         if (end < h.payload || end > len) {
             return;
         }
@@ -132,9 +135,10 @@ static void offload(uint8_t *frame, size_t len, uint32_t dw0, struct net_offload
     }
 }
 
-/* Copies the descriptors of one frame, from *index on. Their number; 0: the frame is not complete. A ring full of pieces without an end
- * counts as one frame that is dropped. */
-static unsigned collect(const struct rtl8139 *d, uint64_t base, unsigned index, struct rtl8139_desc descs[RTL8139_RING])
+/* Copies the descriptors of one frame, from *index on. Their number; 0: the frame is not complete.
+ * A ring full of pieces without an end counts as one frame that is dropped. */
+static unsigned collect(const struct rtl8139 *d, uint64_t base, unsigned index,
+                        struct rtl8139_desc descs[RTL8139_RING])
 {
     unsigned first = index;
     unsigned n = 0;
@@ -188,7 +192,8 @@ static bool send_frame(struct rtl8139 *d, unsigned ring, bool *again)
         d->r.tally.tx_err++;
     }
     for (unsigned i = 0; i < n; i++) {
-        uint32_t out = descs[i].dw0 & (RTL8139_DESC_EOR | RTL8139_DESC_FS | RTL8139_DESC_LS | DESC_LEN);
+        uint32_t out =
+            descs[i].dw0 & (RTL8139_DESC_EOR | RTL8139_DESC_FS | RTL8139_DESC_LS | DESC_LEN);
 
         guestmem_write(d->h.mem, descs[i].gpa, &out, 4);
     }

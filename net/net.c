@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What all back ends have in common: the frame that waits for the card, cutting, statistics, capture. */
+/* What all back ends have in common: the frame that waits for the card, cutting, statistics,
+ * capture. */
 #include "net/net.h"
 
 #include <errno.h>
@@ -10,7 +11,8 @@
 #include "core/loop.h"
 #include "net/net_int.h"
 
-/* Frames given to the card before other events get their turn: one read can bring thousands of tiny segments. */
+/* Frames given to the card before other events get their turn: one read can bring thousands of tiny
+ * segments. */
 enum { RX_BURST = 256 };
 
 struct net {
@@ -33,7 +35,8 @@ struct net {
     struct pcap *pcap;
     uint8_t rx_frame[NET_FRAME_MAX];
     uint8_t cut_frame[NET_FRAME_MAX]; /* a segment on its way to the card */
-    uint8_t tx_frame[NET_FRAME_MAX];  /* a frame that is cut or summed here since the back end cannot */
+    uint8_t
+        tx_frame[NET_FRAME_MAX]; /* a frame that is cut or summed here since the back end cannot */
     uint8_t tx_cut[NET_FRAME_MAX];
 };
 
@@ -163,8 +166,8 @@ static struct net_offload fitting(const struct net_offload *off, size_t len)
         fit.csum_needed = true;
         fit.csum_start = off->csum_start;
         fit.csum_offset = off->csum_offset;
-        if (off->gso != NET_GSO_NONE && off->gso_size >= NET_GSO_MIN && off->header_len <= len && off->header_len > off->csum_start &&
-            off->gso_size < len - off->header_len) {
+        if (off->gso != NET_GSO_NONE && off->gso_size >= NET_GSO_MIN && off->header_len <= len &&
+            off->header_len > off->csum_start && off->gso_size < len - off->header_len) {
             fit.gso = off->gso;
             fit.gso_size = off->gso_size;
             fit.header_len = off->header_len;
@@ -173,8 +176,10 @@ static struct net_offload fitting(const struct net_offload *off, size_t len)
     return fit;
 }
 
-/* Does itself what the back end cannot. Once a segment went out the others follow or are lost: TCP sends them again. */
-static int send_cut(struct net *n, const struct iovec *iov, int iovcnt, const struct net_offload *off)
+/* Does itself what the back end cannot. Once a segment went out the others follow or are lost: TCP
+ * sends them again. */
+static int send_cut(struct net *n, const struct iovec *iov, int iovcnt,
+                    const struct net_offload *off)
 {
     static const struct net_offload plain;
     struct net_cutter cutter;
@@ -239,8 +244,8 @@ void net_dropped(struct net *n)
 
 /* ---- life ---- */
 
-struct net *net_create(struct loop *loop, const struct net_backend *be, void *opaque, const char *id, const char *dump_path,
-                       char *err, size_t errlen)
+struct net *net_create(struct loop *loop, const struct net_backend *be, void *opaque,
+                       const char *id, const char *dump_path, char *err, size_t errlen)
 {
     struct net *n = calloc(1, sizeof(*n));
 
@@ -252,7 +257,8 @@ struct net *net_create(struct loop *loop, const struct net_backend *be, void *op
     bottom_half_init(&n->rx_bh, loop, push_later, n);
     bottom_half_init(&n->tx_bh, loop, tell_sent_ready, n);
     if (dump_path != NULL && (n->pcap = pcap_open(dump_path)) == NULL) {
-        snprintf(err, errlen, "netdev %s: cannot write the capture file %s: %s", id, dump_path, strerror(errno));
+        snprintf(err, errlen, "netdev %s: cannot write the capture file %s: %s", id, dump_path,
+                 strerror(errno));
         free(n);
         return NULL;
     }
@@ -271,7 +277,8 @@ void net_close(struct net *n)
     free(n);
 }
 
-void net_attach(struct net *n, const struct net_client *client, void *nic, const struct net_caps *want, struct net_caps *got)
+void net_attach(struct net *n, const struct net_client *client, void *nic,
+                const struct net_caps *want, struct net_caps *got)
 {
     (void)want; /* csum_valid costs nothing to say */
     n->client = client;
@@ -289,7 +296,8 @@ void net_detach(struct net *n)
     update_reading(n);
 }
 
-static int dead_send(void *opaque, const struct iovec *iov, int iovcnt, const struct net_offload *off)
+static int dead_send(void *opaque, const struct iovec *iov, int iovcnt,
+                     const struct net_offload *off)
 {
     (void)iov, (void)iovcnt, (void)off;
     net_dropped(opaque);

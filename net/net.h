@@ -40,17 +40,17 @@ enum { NET_GSO_MIN = 32 };
 enum net_gso { NET_GSO_NONE, NET_GSO_TCPV4, NET_GSO_TCPV6, NET_GSO_UDP };
 
 /* What is still to be done to a frame, or has been vouched for. All zero: an ordinary frame.
- * Sending: values may come from the guest as they are; what does not fit the frame is left undone.
- * */
+ * Sending: values may come from the guest as they are; what does not fit is left undone. */
 struct net_offload {
-    bool
-        csum_needed; /* send only: the checksum from csum_start to the end goes to csum_start + csum_offset, which holds the pseudo header's,
-                             with the length of the whole frame (net_pseudo_header() puts it there) */
-    bool csum_valid; /* receive only: TCP or UDP checksum known to be right */
+    /* Send only: the checksum from csum_start to the end goes to csum_start + csum_offset, which
+     * holds the pseudo header's, with the length of the whole frame (net_pseudo_header() puts it
+     * there). */
+    bool csum_needed;
+    bool csum_valid;      /* receive only: TCP or UDP checksum known to be right */
     uint16_t csum_start;  /* bytes from the frame's start */
     uint16_t csum_offset; /* bytes from csum_start */
-    enum net_gso
-        gso; /* send only, with csum_needed: the frame is to be cut into segments; UDP: into datagrams */
+    /* Send only, with csum_needed: the frame is to be cut into segments; UDP: into datagrams. */
+    enum net_gso gso;
     uint16_t gso_size;   /* payload bytes per segment */
     uint16_t header_len; /* Ethernet + IP + TCP header bytes */
 };
@@ -75,8 +75,8 @@ struct net_client {
 
 struct net_config {
     const char *id; /* "net0" */
-    const char *
-        ifname; /* tap interface to create or attach to, at most 15 characters; or NULL with tap_fd */
+    /* Tap interface to create or attach to, at most 15 characters; or NULL with tap_fd. */
+    const char *ifname;
     int tap_fd;            /* an open tap, taken over on success; or -1 */
     const char *dump_path; /* pcap file for both directions, or NULL */
 };
@@ -101,8 +101,8 @@ void net_shut(struct net *n);
 void net_set_running(struct net *n, bool running);
 
 /* Sends one frame gathered from iov (1..NET_IOV_MAX entries, total 14..NET_FRAME_MAX). off may be
- * NULL. 0 taken (or dropped, the link being down);
- * -EAGAIN: no room, wait for sent_ready(); -EMSGSIZE: not a frame, ignored. */
+ * NULL. 0 taken (or dropped, the link being down); -EAGAIN: no room, wait for sent_ready();
+ * -EMSGSIZE: not a frame, ignored. */
 int net_send(struct net *n, const struct iovec *iov, int iovcnt, const struct net_offload *off);
 /* The card has room for frames (again). Cheap when already known. */
 void net_receive_ready(struct net *n);
@@ -123,7 +123,8 @@ uint16_t net_csum_fold(uint32_t sum);
 /* Where the parts of a frame are. */
 struct net_headers {
     uint16_t l3, l4,
-        payload; /* bytes from the frame's start; 0: there is no such part (payload: unless TCP or UDP) */
+        /* bytes from the frame's start; 0: there is no such part (payload: unless TCP or UDP) */
+        payload;
     bool ipv4, ipv6, tcp, udp, fragment;
 };
 /* Looks at the first len bytes of a frame (VLAN tags and IPv6 extension headers are passed over).
@@ -136,8 +137,7 @@ bool net_pseudo_header(uint8_t *frame, const struct net_headers *h, size_t frame
 
 /* True if the TCP or UDP checksum of a frame is right; end: where its IP packet ends (>= h->l4). */
 bool net_csum_ok(const uint8_t *frame, const struct net_headers *h, size_t end);
-/* Does what off->csum_needed asks for over frame up to end, for frames that have something behind.
- * */
+/* Does what off->csum_needed asks for over frame up to end; something may follow. */
 void net_csum_complete(uint8_t *frame, size_t end, const struct net_offload *off);
 /* The frame check sequence of Ethernet, as it follows the frame (little endian). */
 uint32_t net_fcs(const uint8_t *frame, size_t len);

@@ -4,7 +4,15 @@
 
 #include "net/net.h"
 
-enum { ETH_HEADER = 14, ETH_TYPE = 12, VLAN_TAG = 4, IPV4_MIN = 20, IPV6_HEADER = 40, TCP_MIN = 20, UDP_HEADER = 8 };
+enum {
+    ETH_HEADER = 14,
+    ETH_TYPE = 12,
+    VLAN_TAG = 4,
+    IPV4_MIN = 20,
+    IPV6_HEADER = 40,
+    TCP_MIN = 20,
+    UDP_HEADER = 8
+};
 enum { PROTO_TCP = 6, PROTO_UDP = 17 };
 enum { TCP_SEQ = 4, TCP_OFFSET = 12, TCP_FLAGS = 13, TCP_CSUM = 16, UDP_LEN = 4, UDP_CSUM = 6 };
 enum { TCP_FIN = 0x01, TCP_PSH = 0x08, TCP_CWR = 0x80 };
@@ -26,7 +34,8 @@ uint32_t net_csum_add(uint32_t sum, const uint8_t *p, size_t len)
     uint64_t wide = 0;
     uint16_t host;
 
-    /* Any word size gives the same sum (RFC 1071 2(C)), in the machine's byte order until the swap at the end (2(B)). */
+    /* Any word size gives the same sum (RFC 1071 2(C)), in the machine's byte order until the swap
+     * at the end (2(B)). */
     while (len >= 4) {
         uint32_t word;
 
@@ -123,7 +132,8 @@ bool net_parse(const uint8_t *frame, size_t len, struct net_headers *h)
     size_t type = ETH_TYPE;
 
     *h = (struct net_headers){0};
-    len = len > NET_FRAME_MAX - 64 ? NET_FRAME_MAX - 64 : len; /* headers this long do not exist; offsets stay 16 bits */
+    len = len > NET_FRAME_MAX - 64 ? NET_FRAME_MAX - 64
+                                   : len; /* headers this long do not exist; offsets stay 16 bits */
     for (unsigned tags = 0; tags < 2 && type + 2 <= len; tags++) {
         if (get16(frame + type) != 0x8100 && get16(frame + type) != 0x88a8) {
             break;
@@ -155,7 +165,8 @@ static uint32_t pseudo_sum(const uint8_t *frame, const struct net_headers *h, si
     const uint8_t *ip = frame + h->l3;
     uint32_t sum = h->ipv4 ? net_csum_add(0, ip + 12, 8) : net_csum_add(0, ip + 8, 32);
 
-    return sum + (h->tcp ? PROTO_TCP : PROTO_UDP) + (uint32_t)(l4_len >> 16) + (uint32_t)(l4_len & 0xffff);
+    return sum + (h->tcp ? PROTO_TCP : PROTO_UDP) + (uint32_t)(l4_len >> 16) +
+           (uint32_t)(l4_len & 0xffff);
 }
 
 bool net_pseudo_header(uint8_t *frame, const struct net_headers *h, size_t frame_len)
@@ -169,7 +180,8 @@ bool net_pseudo_header(uint8_t *frame, const struct net_headers *h, size_t frame
 
 bool net_csum_ok(const uint8_t *frame, const struct net_headers *h, size_t end)
 {
-    return net_csum_fold(net_csum_add(pseudo_sum(frame, h, end - h->l4), frame + h->l4, end - h->l4)) == 0;
+    return net_csum_fold(
+               net_csum_add(pseudo_sum(frame, h, end - h->l4), frame + h->l4, end - h->l4)) == 0;
 }
 
 void net_csum_complete(uint8_t *frame, size_t end, const struct net_offload *off)
@@ -179,7 +191,9 @@ void net_csum_complete(uint8_t *frame, size_t end, const struct net_offload *off
 
     if (field + 2 <= end) {
         sum = net_csum_fold(net_csum_add(0, frame + off->csum_start, end - off->csum_start));
-        put16(frame + field, sum != 0 ? sum : 0xffff); /* 0 would say "none" for UDP; for TCP both are the same number */
+        put16(frame + field,
+              sum != 0 ? sum
+                       : 0xffff); /* 0 would say "none" for UDP; for TCP both are the same number */
     }
 }
 
@@ -220,8 +234,9 @@ uint32_t net_fcs(const uint8_t *p, size_t len)
         memcpy(&a, p, 4);
         memcpy(&b, p + 4, 4);
         a ^= crc;
-        crc = crc_table[7][a & 255] ^ crc_table[6][a >> 8 & 255] ^ crc_table[5][a >> 16 & 255] ^ crc_table[4][a >> 24] ^
-              crc_table[3][b & 255] ^ crc_table[2][b >> 8 & 255] ^ crc_table[1][b >> 16 & 255] ^ crc_table[0][b >> 24];
+        crc = crc_table[7][a & 255] ^ crc_table[6][a >> 8 & 255] ^ crc_table[5][a >> 16 & 255] ^
+              crc_table[4][a >> 24] ^ crc_table[3][b & 255] ^ crc_table[2][b >> 8 & 255] ^
+              crc_table[1][b >> 16 & 255] ^ crc_table[0][b >> 24];
     }
     for (; len > 0; p++, len--) {
         crc = crc >> 8 ^ crc_table[0][(crc ^ *p) & 255];
@@ -242,11 +257,13 @@ uint32_t net_crc_msb(const uint8_t *p, size_t len)
 
 /* ---- cutting ---- */
 
-void net_cut_init(struct net_cutter *c, const uint8_t *frame, size_t len, const struct net_offload *off)
+void net_cut_init(struct net_cutter *c, const uint8_t *frame, size_t len,
+                  const struct net_offload *off)
 {
     *c = (struct net_cutter){.frame = frame, .len = len, .off = *off};
     if (off->gso != NET_GSO_NONE) {
-        bool ok = net_parse(frame, len, &c->h) && off->gso_size >= NET_GSO_MIN && c->h.payload != 0 && c->h.payload < len;
+        bool ok = net_parse(frame, len, &c->h) && off->gso_size >= NET_GSO_MIN &&
+                  c->h.payload != 0 && c->h.payload < len;
 
         ok = ok && (off->gso == NET_GSO_TCPV4   ? c->h.ipv4 && c->h.tcp
                     : off->gso == NET_GSO_TCPV6 ? c->h.ipv6 && c->h.tcp
@@ -283,11 +300,13 @@ static void fix_segment(const struct net_cutter *c, uint8_t *out, size_t n, bool
         put16(ip + 4, end - h->l3 - IPV6_HEADER);
     }
     if (h->tcp) {
-        uint32_t seq = ((uint32_t)get16(l4 + TCP_SEQ) << 16 | get16(l4 + TCP_SEQ + 2)) + (uint32_t)c->done;
+        uint32_t seq =
+            ((uint32_t)get16(l4 + TCP_SEQ) << 16 | get16(l4 + TCP_SEQ + 2)) + (uint32_t)c->done;
 
         put16(l4 + TCP_SEQ, seq >> 16);
         put16(l4 + TCP_SEQ + 2, seq);
-        l4[TCP_FLAGS] &= (uint8_t) ~((final ? 0 : TCP_FIN | TCP_PSH) | (c->index != 0 ? TCP_CWR : 0));
+        l4[TCP_FLAGS] &=
+            (uint8_t) ~((final ? 0 : TCP_FIN | TCP_PSH) | (c->index != 0 ? TCP_CWR : 0));
     } else {
         put16(l4 + UDP_LEN, end - h->l4);
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Packet capture in libpcap's classic format: a header, then {seconds, microseconds, stored, original length} and the bytes of each frame. */
+/* Packet capture in libpcap's classic format: a header, then {seconds, microseconds, stored,
+ * original length} and the bytes of each frame. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>

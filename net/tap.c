@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The tap back end (Linux Documentation/networking/tuntap, struct virtio_net_hdr of virtio 1.1 5.1.6). The interface is known by its descriptor only: scripts
- * rename it, move it between namespaces, set it down and delete it while we run.
+ * The tap back end (Linux Documentation/networking/tuntap, struct virtio_net_hdr of virtio 1.1
+ * 5.1.6). The interface is known by its descriptor only: scripts rename it, move it between
+ * namespaces, set it down and delete it while we run.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +35,7 @@ struct tap {
     int socket; /* for SIOCGIFFLAGS */
     bool vnet;  /* each frame has a struct virtio_net_hdr before it */
     bool receiving, tx_waits;
-    bool gone;    /* deleted: nothing can be done with fd any more */
+    bool gone; /* deleted: nothing can be done with fd any more */
     char id[32];
 };
 
@@ -53,7 +54,8 @@ static void tap_gone(struct tap *t, const char *how)
         return;
     }
     t->gone = true;
-    log_msg("netdev %s: the tap interface was deleted (%s); the guest's link is down from now on", t->id, how);
+    log_msg("netdev %s: the tap interface was deleted (%s); the guest's link is down from now on",
+            t->id, how);
     loop_unwatch(&t->watch);
     timer_cancel(&t->probe);
     net_set_link(t->net, false);
@@ -92,7 +94,8 @@ static void probe(void *arg)
         tap_gone(t, strerror(errno));
         return;
     }
-    /* The name as of now. An interface that cannot be asked (another namespace) counts as up: frames will tell. */
+    /* The name as of now. An interface that cannot be asked (another namespace) counts as up:
+     * frames will tell. */
     if (ioctl(t->socket, SIOCGIFFLAGS, &ifr) == 0 && (ifr.ifr_flags & IFF_UP) == 0) {
         tap_down(t);
     } else {
@@ -112,14 +115,16 @@ static struct virtio_net_hdr header_for(const struct net_offload *off)
         h.csum_offset = off->csum_offset;
     }
     if (off->gso == NET_GSO_TCPV4 || off->gso == NET_GSO_TCPV6) {
-        h.gso_type = off->gso == NET_GSO_TCPV4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
+        h.gso_type =
+            off->gso == NET_GSO_TCPV4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
         h.gso_size = off->gso_size;
         h.hdr_len = off->header_len;
     }
     return h;
 }
 
-static int tap_send(void *opaque, const struct iovec *iov, int iovcnt, const struct net_offload *off)
+static int tap_send(void *opaque, const struct iovec *iov, int iovcnt,
+                    const struct net_offload *off)
 {
     struct tap *t = opaque;
     struct virtio_net_hdr h = header_for(off);
@@ -165,7 +170,8 @@ static struct net_offload offload_from(const struct virtio_net_hdr *h, size_t le
 {
     struct net_offload off = {.csum_valid = (h->flags & VIRTIO_NET_HDR_F_DATA_VALID) != 0};
 
-    if ((h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) != 0 && (size_t)h->csum_start + h->csum_offset + 2 <= len) {
+    if ((h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) != 0 &&
+        (size_t)h->csum_start + h->csum_offset + 2 <= len) {
         off.csum_needed = true;
         off.csum_start = h->csum_start;
         off.csum_offset = h->csum_offset;
@@ -219,7 +225,8 @@ static void on_events(void *arg, uint32_t events)
     if ((events & EPOLLIN) != 0) {
         read_frames(t);
     }
-    /* A deleted interface is in error for good. One that was only set down is not; asking the driver tells them apart. */
+    /* A deleted interface is in error for good. One that was only set down is not; asking the
+     * driver tells them apart. */
     if ((events & EPOLLERR) != 0 && !t->gone) {
         struct ifreq ifr = {0};
 
@@ -269,12 +276,14 @@ static int make_tap(struct tap *t, const struct net_config *cfg, char *err, size
     snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", cfg->ifname);
     t->fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
     if (t->fd < 0) {
-        snprintf(err, errlen, "netdev %s: cannot open /dev/net/tun for %s: %s; is the tun module loaded?", cfg->id, cfg->ifname,
-                 strerror(errno));
+        snprintf(err, errlen,
+                 "netdev %s: cannot open /dev/net/tun for %s: %s; is the tun module loaded?",
+                 cfg->id, cfg->ifname, strerror(errno));
         return -1;
     }
     if (ioctl(t->fd, TUNSETIFF, &ifr) != 0) {
-        snprintf(err, errlen, "netdev %s: cannot create the tap interface %s: %s%s", cfg->id, cfg->ifname, strerror(errno),
+        snprintf(err, errlen, "netdev %s: cannot create the tap interface %s: %s%s", cfg->id,
+                 cfg->ifname, strerror(errno),
                  errno == EBUSY    ? "; another process has it open"
                  : errno == EINVAL ? "; the name is taken by something that is not a tap"
                                    : "");
@@ -291,11 +300,15 @@ static int take_fd(struct tap *t, const struct net_config *cfg, char *err, size_
 
     if (flags < 0 || ioctl(cfg->tap_fd, TUNGETIFF, &ifr) != 0 || (ifr.ifr_flags & IFF_TAP) == 0 ||
         (ifr.ifr_flags & IFF_NO_PI) == 0) {
-        snprintf(err, errlen, "netdev %s: descriptor %d is not a tap interface (opened with IFF_NO_PI)", cfg->id, cfg->tap_fd);
+        snprintf(err, errlen,
+                 "netdev %s: descriptor %d is not a tap interface (opened with IFF_NO_PI)", cfg->id,
+                 cfg->tap_fd);
         return -1;
     }
-    if (fcntl(cfg->tap_fd, F_SETFL, flags | O_NONBLOCK) != 0 || fcntl(cfg->tap_fd, F_SETFD, FD_CLOEXEC) != 0) {
-        snprintf(err, errlen, "netdev %s: descriptor %d: %s", cfg->id, cfg->tap_fd, strerror(errno));
+    if (fcntl(cfg->tap_fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
+        fcntl(cfg->tap_fd, F_SETFD, FD_CLOEXEC) != 0) {
+        snprintf(err, errlen, "netdev %s: descriptor %d: %s", cfg->id, cfg->tap_fd,
+                 strerror(errno));
         return -1;
     }
     t->vnet = (ifr.ifr_flags & IFF_VNET_HDR) != 0;
@@ -321,20 +334,26 @@ struct net *net_open(struct loop *loop, const struct net_config *cfg, char *err,
     if ((cfg->ifname != NULL ? make_tap(t, cfg, err, errlen) : take_fd(t, cfg, err, errlen)) != 0) {
         goto fail;
     }
-    /* Frames to us may have their checksum missing and be of 64 KiB: one read instead of 45, net.c cuts them. */
-    if (t->vnet && (ioctl(t->fd, TUNSETVNETHDRSZ, &size) != 0 ||
-                    ioctl(t->fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN) != 0)) {
-        snprintf(err, errlen, "netdev %s: cannot set up the tap interface: %s", cfg->id, strerror(errno));
+    /* Frames to us may have their checksum missing and be of 64 KiB: one read instead of 45, net.c
+     * cuts them. */
+    if (t->vnet &&
+        (ioctl(t->fd, TUNSETVNETHDRSZ, &size) != 0 ||
+         ioctl(t->fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN) != 0)) {
+        snprintf(err, errlen, "netdev %s: cannot set up the tap interface: %s", cfg->id,
+                 strerror(errno));
         goto fail;
     }
-    t->socket = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0); /* -1: an interface that is down is noticed later */
+    t->socket = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC,
+                       0); /* -1: an interface that is down is noticed later */
     ret = loop_watch(loop, &t->watch, t->fd, EPOLLIN, on_events, t);
     if (ret != 0) {
-        snprintf(err, errlen, "netdev %s: cannot watch the tap interface: %s", cfg->id, strerror(-ret));
+        snprintf(err, errlen, "netdev %s: cannot watch the tap interface: %s", cfg->id,
+                 strerror(-ret));
         goto fail;
     }
     watch_events(&t->watch, 0);
-    t->net = net_create(loop, t->vnet ? &with_offloads : &plain, t, cfg->id, cfg->dump_path, err, errlen);
+    t->net = net_create(loop, t->vnet ? &with_offloads : &plain, t, cfg->id, cfg->dump_path, err,
+                        errlen);
     if (t->net == NULL) {
         goto fail;
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * RTL8139C+ between a guest that writes anything anywhere and a host that sends, takes, refuses and goes away as the input says. Rings lie in the pages
- * that the input overwrites; events make descriptors that are nearly right, frames of all kinds, loopback, stops and unplug.
+ * RTL8139C+ between a guest that writes anything anywhere and a host that sends, takes, refuses and
+ * goes away as the input says. Rings lie in the pages that the input overwrites; events make
+ * descriptors that are nearly right, frames of all kinds, loopback, stops and unplug.
  */
 #include <limits.h>
 #include <stdlib.h>
@@ -11,7 +12,15 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/net_fake.h"
 
-enum { DEVFN = PCI_DEVFN(4, 0), IO = 0xc000, TX_RING = 0x1000, TXH_RING = 0x1400, RX_RING = 0x1800, C_RING = 0x20000, BUFFERS = 0x10000 };
+enum {
+    DEVFN = PCI_DEVFN(4, 0),
+    IO = 0xc000,
+    TX_RING = 0x1000,
+    TXH_RING = 0x1400,
+    RX_RING = 0x1800,
+    C_RING = 0x20000,
+    BUFFERS = 0x10000
+};
 
 static struct net_fake *fake;
 static bool shut;
@@ -93,7 +102,8 @@ static void host_frame(const uint8_t bytes[8])
 
 static void event(struct harness *h, const uint8_t bytes[8])
 {
-    uint32_t word = (uint32_t)bytes[4] | (uint32_t)bytes[5] << 8 | (uint32_t)bytes[6] << 16 | (uint32_t)bytes[7] << 24;
+    uint32_t word = (uint32_t)bytes[4] | (uint32_t)bytes[5] << 8 | (uint32_t)bytes[6] << 16 |
+                    (uint32_t)bytes[7] << 24;
 
     switch (bytes[0] % 12) {
     case 0:
@@ -101,19 +111,24 @@ static void event(struct harness *h, const uint8_t bytes[8])
         host_frame(bytes);
         break;
     case 2: /* a transmit descriptor, and a poll */
-        put_desc(h, (bytes[1] & 1 ? TX_RING : TXH_RING) + 16u * (bytes[2] % 64), word, bytes[3] & 1 ? 0x20001 : 0, BUFFERS);
+        put_desc(h, (bytes[1] & 1 ? TX_RING : TXH_RING) + 16u * (bytes[2] % 64), word,
+                 bytes[3] & 1 ? 0x20001 : 0, BUFFERS);
         wr(h, RTL8139_TPPOLL, 1, 0xc0);
         break;
     case 3: /* a run of them that is one packet of headers and data */
         for (unsigned i = 0; i < 64; i++) {
-            put_desc(h, TX_RING + 16 * i, 0x80000000 | (i == 0 ? 0x20000000 : 0) | (i % (bytes[1] % 63u + 1) == 0 ? 0x10000000 : 0) | (word & 0x0fffffff),
+            put_desc(h, TX_RING + 16 * i,
+                     0x80000000 | (i == 0 ? 0x20000000 : 0) |
+                         (i % (bytes[1] % 63u + 1) == 0 ? 0x10000000 : 0) | (word & 0x0fffffff),
                      0, BUFFERS + 16 * bytes[2]);
         }
         wr(h, RTL8139_TPPOLL, 1, 0x40);
         break;
     case 4: /* room to receive */
         for (unsigned i = 0; i < 64; i++) {
-            put_desc(h, RX_RING + 16 * i, 0x80000000 | (i == bytes[1] ? 0x40000000 : 0) | (word & 0x1fff), 0, 0x30000 + 2048 * i);
+            put_desc(h, RX_RING + 16 * i,
+                     0x80000000 | (i == bytes[1] ? 0x40000000 : 0) | (word & 0x1fff), 0,
+                     0x30000 + 2048 * i);
         }
         break;
     case 5: /* C mode transmission */
@@ -141,7 +156,9 @@ static void event(struct harness *h, const uint8_t bytes[8])
             net_shut(fake->net);
             shut = true;
         } else {
-            static const uint8_t tcp[] = {0x08, 0x00, 0x45, 0, 0, 0, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0x50};
+            static const uint8_t tcp[] = {0x08, 0x00, 0x45, 0, 0, 0, 0,  0, 0, 0, 64,  6,
+                                          0,    0,    10,   0, 0, 1, 10, 0, 0, 2, 1,   2,
+                                          3,    4,    0,    0, 0, 0, 0,  0, 0, 0, 0x50};
 
             memcpy(h->plat.ram + BUFFERS + 12, tcp, sizeof(tcp));
             h->plat.ram[BUFFERS + 16] = bytes[2];
@@ -164,8 +181,9 @@ static void check(struct harness *h)
     }
     d = pd->dev;
     level = (d->r.isr & d->r.imr) != 0 && (pd->config[PCI_COMMAND + 1] & 4) == 0;
-    if (h->plat.intx[DEVFN >> 3][0] != level || d->r.tx_cur > 3 || d->r.rx_index > 63 || d->r.tx_index[0] > 63 ||
-        d->r.tx_index[1] > 63 || (d->r.cbr & 3) != 0 || h->plat.holds != 0) {
+    if (h->plat.intx[DEVFN >> 3][0] != level || d->r.tx_cur > 3 || d->r.rx_index > 63 ||
+        d->r.tx_index[0] > 63 || d->r.tx_index[1] > 63 || (d->r.cbr & 3) != 0 ||
+        h->plat.holds != 0) {
         abort();
     }
 }
@@ -174,4 +192,5 @@ static const struct fuzz_range ports[] = {{IO, 256}, {IO + 0x30, 0x40}, {0, 0}};
 static const struct fuzz_range mmio[] = {{0xf0000000, 256}, {0, 0}};
 static const uint8_t devfns[] = {DEVFN, 0xff};
 
-FUZZ_DEVICE(.setup = setup, .ports = ports, .mmio = mmio, .devfns = devfns, .event = event, .check = check)
+FUZZ_DEVICE(.setup = setup, .ports = ports, .mmio = mmio, .devfns = devfns, .event = event,
+            .check = check)

@@ -8,7 +8,8 @@
 
 #include "net/net_int.h"
 
-static int fake_send(void *opaque, const struct iovec *iov, int iovcnt, const struct net_offload *off)
+static int fake_send(void *opaque, const struct iovec *iov, int iovcnt,
+                     const struct net_offload *off)
 {
     struct net_fake *f = opaque;
     struct net_fake_frame *s = &f->sent[f->sent_count % NET_FAKE_SENT];
@@ -76,7 +77,8 @@ struct net_fake *net_fake_create(struct loop *loop, bool offloads)
     struct net_fake *f = calloc(1, sizeof(*f));
     char err[100];
 
-    if (f == NULL || (f->net = net_create(loop, offloads ? &with : &without, f, "net0", NULL, err, sizeof(err))) == NULL) {
+    if (f == NULL || (f->net = net_create(loop, offloads ? &with : &without, f, "net0", NULL, err,
+                                          sizeof(err))) == NULL) {
         abort();
     }
     f->room = UINT_MAX;
@@ -113,8 +115,11 @@ static void holder_destroy(void *dev)
 
 struct net_fake *net_fake_add(struct board *b, bool offloads)
 {
-    static const struct device_ops holder = {
-        .name = "net-fake", .version = 1, .reset = holder_reset, .state = holder_state, .destroy = holder_destroy};
+    static const struct device_ops holder = {.name = "net-fake",
+                                             .version = 1,
+                                             .reset = holder_reset,
+                                             .state = holder_state,
+                                             .destroy = holder_destroy};
     struct net_fake *f = net_fake_create(b->loop, offloads);
 
     if (board_add_device(b, &holder, f) != 0) {
@@ -123,7 +128,8 @@ struct net_fake *net_fake_add(struct board *b, bool offloads)
     return f;
 }
 
-bool net_fake_receive(struct net_fake *f, const void *frame, size_t len, const struct net_offload *off)
+bool net_fake_receive(struct net_fake *f, const void *frame, size_t len,
+                      const struct net_offload *off)
 {
     struct net_fake_frame *q;
 
@@ -157,5 +163,6 @@ void net_fake_link(struct net_fake *f, bool up)
 
 const struct net_fake_frame *net_fake_sent(const struct net_fake *f, unsigned i)
 {
-    return i < f->sent_count && f->sent_count - i <= NET_FAKE_SENT ? &f->sent[i % NET_FAKE_SENT] : NULL;
+    return i < f->sent_count && f->sent_count - i <= NET_FAKE_SENT ? &f->sent[i % NET_FAKE_SENT]
+                                                                   : NULL;
 }

@@ -11,8 +11,42 @@
 #include "tests/unit/harness.h"
 #include "tests/unit/net_fake.h"
 
-enum { SLOT = 4, DEVFN = SLOT << 3, IO = 0xc000, RING = 0x10000, TX_RING = 0x20000, TXH_RING = 0x21000, RX_RING = 0x22000, BUF = 0x100000 };
-enum { IDR0 = 0x00, MAR0 = 0x08, TSD0 = 0x10, TSAD0 = 0x20, RBSTART = 0x30, CR = 0x37, CAPR = 0x38, CBR = 0x3a, IMR = 0x3c, ISR = 0x3e, TCR = 0x40, RCR = 0x44, TCTR = 0x48, MPC = 0x4c, EECR = 0x50, CONFIG1 = 0x52, TIMERINT = 0x54, MSR = 0x58, TSAD = 0x60, BMCR = 0x62, BMSR = 0x64, TPPOLL = 0xd9, CPCR = 0xe0, RDSAR = 0xe4 };
+enum {
+    SLOT = 4,
+    DEVFN = SLOT << 3,
+    IO = 0xc000,
+    RING = 0x10000,
+    TX_RING = 0x20000,
+    TXH_RING = 0x21000,
+    RX_RING = 0x22000,
+    BUF = 0x100000
+};
+enum {
+    IDR0 = 0x00,
+    MAR0 = 0x08,
+    TSD0 = 0x10,
+    TSAD0 = 0x20,
+    RBSTART = 0x30,
+    CR = 0x37,
+    CAPR = 0x38,
+    CBR = 0x3a,
+    IMR = 0x3c,
+    ISR = 0x3e,
+    TCR = 0x40,
+    RCR = 0x44,
+    TCTR = 0x48,
+    MPC = 0x4c,
+    EECR = 0x50,
+    CONFIG1 = 0x52,
+    TIMERINT = 0x54,
+    MSR = 0x58,
+    TSAD = 0x60,
+    BMCR = 0x62,
+    BMSR = 0x64,
+    TPPOLL = 0xd9,
+    CPCR = 0xe0,
+    RDSAR = 0xe4
+};
 enum { TE = 4, RE = 8, RST = 0x10 };
 enum { ROK = 1, TOK = 4, RDU = 0x10, PUN = 0x20, TDU = 0x80, SWINT = 0x100, TIMEOUT = 0x4000 };
 #define OWN 0x80000000u
@@ -122,7 +156,9 @@ static bool sums_right(const uint8_t *frame, size_t len)
 {
     struct net_headers h;
 
-    return net_parse(frame, len, &h) && net_csum_fold(net_csum_add(0, frame + h.l3, (size_t)(h.l4 - h.l3))) == 0 && (h.tcp || h.udp) &&
+    return net_parse(frame, len, &h) &&
+           net_csum_fold(net_csum_add(0, frame + h.l3, (size_t)(h.l4 - h.l3))) == 0 &&
+           (h.tcp || h.udp) &&
            net_csum_ok(frame, &h, (size_t)(h.l3 + (frame[h.l3 + 2] << 8 | frame[h.l3 + 3])));
 }
 
@@ -147,22 +183,31 @@ static void test_reset_values(void **state)
         unsigned reg, size;
         uint32_t value;
     } table[] = {
-        {IDR0, 4, 0x123e1600}, {4, 2, 0x5634},  {MAR0, 4, 0},      {MAR0 + 4, 4, 0},  {TSD0, 4, 0x2000}, {TSD0 + 12, 4, 0x2000},
-        {TSAD0, 4, 0},         {RBSTART, 4, 0}, {0x34, 2, 0},      {0x36, 1, 0},      {CR, 1, 1},        {CAPR, 2, 0xfff0},
-        {CBR, 2, 0},           {IMR, 2, 0},     {ISR, 2, 0},       {TCR, 4, 0x74800000}, {RCR, 4, 0},    {MPC, 4, 0},
-        {EECR, 1, 0},          {0x51, 1, 0},    {CONFIG1, 1, 0x0c}, {MSR, 1, 0xd0},   {0x59, 1, 1},      {0x5a, 1, 0},
-        {0x5c, 2, 0},          {0x5e, 1, 0x20}, {TSAD, 2, 0x000f}, {BMCR, 2, 0x1000}, {BMSR, 2, 0x782d}, {0x66, 2, 0x05e1},
-        {0x68, 2, 0x05e1},     {0x6a, 2, 1},    {0x74, 2, 0x0340}, {0xd8, 1, 0},      {TPPOLL, 1, 0},    {CPCR, 2, 0},
-        {RDSAR, 4, 0},         {RDSAR + 4, 4, 0}, {0xec, 1, 0},    {0x90, 4, 0},
+        {IDR0, 4, 0x123e1600}, {4, 2, 0x5634},    {MAR0, 4, 0},
+        {MAR0 + 4, 4, 0},      {TSD0, 4, 0x2000}, {TSD0 + 12, 4, 0x2000},
+        {TSAD0, 4, 0},         {RBSTART, 4, 0},   {0x34, 2, 0},
+        {0x36, 1, 0},          {CR, 1, 1},        {CAPR, 2, 0xfff0},
+        {CBR, 2, 0},           {IMR, 2, 0},       {ISR, 2, 0},
+        {TCR, 4, 0x74800000},  {RCR, 4, 0},       {MPC, 4, 0},
+        {EECR, 1, 0},          {0x51, 1, 0},      {CONFIG1, 1, 0x0c},
+        {MSR, 1, 0xd0},        {0x59, 1, 1},      {0x5a, 1, 0},
+        {0x5c, 2, 0},          {0x5e, 1, 0x20},   {TSAD, 2, 0x000f},
+        {BMCR, 2, 0x1000},     {BMSR, 2, 0x782d}, {0x66, 2, 0x05e1},
+        {0x68, 2, 0x05e1},     {0x6a, 2, 1},      {0x74, 2, 0x0340},
+        {0xd8, 1, 0},          {TPPOLL, 1, 0},    {CPCR, 2, 0},
+        {RDSAR, 4, 0},         {RDSAR + 4, 4, 0}, {0xec, 1, 0},
+        {0x90, 4, 0},
     };
     struct rig *r = begin();
 
     (void)state;
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         if (rd(r, table[i].reg, table[i].size) != table[i].value) {
-            fail_msg("register %02x is %#x, not %#x", table[i].reg, rd(r, table[i].reg, table[i].size), table[i].value);
+            fail_msg("register %02x is %#x, not %#x", table[i].reg,
+                     rd(r, table[i].reg, table[i].size), table[i].value);
         }
-        assert_int_equal(harness_read(r->h, 0xf0000000 + table[i].reg, table[i].size), table[i].value);
+        assert_int_equal(harness_read(r->h, 0xf0000000 + table[i].reg, table[i].size),
+                         table[i].value);
     }
     assert_int_equal(harness_pci_read(r->h, DEVFN, 0, 4), 0x813910ec);
     assert_int_equal(harness_pci_read(r->h, DEVFN, 8, 4), 0x02000020);
@@ -175,7 +220,8 @@ static void test_reset_values(void **state)
     end(r);
 }
 
-/* Bits that writing ones (then zeros) leaves set or clear; measured against the peer with the same sequence. */
+/* Bits that writing ones (then zeros) leaves set or clear; measured against the peer with the same
+ * sequence. */
 static void test_masks(void **state)
 {
     static const struct {
@@ -183,15 +229,32 @@ static void test_masks(void **state)
         uint32_t ones, zeros;
         bool unlocked; /* ones needs 9346CR in config mode */
     } table[] = {
-        {IDR0, 4, 0xffffffff, 0, false}, {MAR0 + 4, 4, 0xffffffff, 0, false}, {RBSTART, 4, 0xffffffff, 0, false},
-        {CAPR, 2, 0xffff, 0, false},     {CBR, 2, 0, 0, false},               {IMR, 2, 0xe1ff, 0, false},
-        {ISR, 2, 0, 0, false},           {RCR, 4, 0x0f03ffbf, 0, false},      {MPC, 4, 0, 0, false},
-        {0x51, 1, 0x07, 0, true},        {CONFIG1, 1, 0xff, 0x0c, true},      {TIMERINT, 4, 0xffffffff, 0, false},
-        {MSR, 1, 0xd0, 0xd0, false},     {0x59, 1, 0x71, 0x01, true},         {0x5a, 1, 0xf5, 0, true},
-        {0x5c, 2, 0x0fff, 0, false},     {0x5e, 1, 0x20, 0x20, false},        {BMCR, 2, 0x1000, 0, false},
-        {BMSR, 2, 0x782d, 0x782d, false}, {0x66, 2, 0xffff, 0, false},        {0x68, 2, 0x05e1, 0x05e1, false},
-        {0x74, 2, 0x0340, 0x0340, false}, {0xd8, 1, 0x7f, 0, false},          {CPCR, 2, 0x007b, 0, false},
-        {RDSAR, 4, 0xffffffff, 0, false}, {0xec, 1, 0xff, 0, false},
+        {IDR0, 4, 0xffffffff, 0, false},
+        {MAR0 + 4, 4, 0xffffffff, 0, false},
+        {RBSTART, 4, 0xffffffff, 0, false},
+        {CAPR, 2, 0xffff, 0, false},
+        {CBR, 2, 0, 0, false},
+        {IMR, 2, 0xe1ff, 0, false},
+        {ISR, 2, 0, 0, false},
+        {RCR, 4, 0x0f03ffbf, 0, false},
+        {MPC, 4, 0, 0, false},
+        {0x51, 1, 0x07, 0, true},
+        {CONFIG1, 1, 0xff, 0x0c, true},
+        {TIMERINT, 4, 0xffffffff, 0, false},
+        {MSR, 1, 0xd0, 0xd0, false},
+        {0x59, 1, 0x71, 0x01, true},
+        {0x5a, 1, 0xf5, 0, true},
+        {0x5c, 2, 0x0fff, 0, false},
+        {0x5e, 1, 0x20, 0x20, false},
+        {BMCR, 2, 0x1000, 0, false},
+        {BMSR, 2, 0x782d, 0x782d, false},
+        {0x66, 2, 0xffff, 0, false},
+        {0x68, 2, 0x05e1, 0x05e1, false},
+        {0x74, 2, 0x0340, 0x0340, false},
+        {0xd8, 1, 0x7f, 0, false},
+        {CPCR, 2, 0x007b, 0, false},
+        {RDSAR, 4, 0xffffffff, 0, false},
+        {0xec, 1, 0xff, 0, false},
     };
     struct rig *r = begin();
 
@@ -207,7 +270,8 @@ static void test_masks(void **state)
             wr(r, reg, size, 0xffffffff);
         }
         if (rd(r, reg, size) != table[i].ones) {
-            fail_msg("register %02x after ones: %#x, not %#x", reg, rd(r, reg, size), table[i].ones);
+            fail_msg("register %02x after ones: %#x, not %#x", reg, rd(r, reg, size),
+                     table[i].ones);
         }
         wr(r, reg, size, 0);
         assert_int_equal(rd(r, reg, size), table[i].zeros);
@@ -435,7 +499,8 @@ static void test_c_send(void **state)
         harness_step(r->h, 0);
         assert_int_equal(r->net->sent_count, i + 1);
         assert_int_equal(net_fake_sent(r->net, i)->len, 60 + i);
-        assert_memory_equal(net_fake_sent(r->net, i)->data, r->h->plat.ram + BUF + n * 2048, 60 + i);
+        assert_memory_equal(net_fake_sent(r->net, i)->data, r->h->plat.ram + BUF + n * 2048,
+                            60 + i);
         assert_int_equal(rd(r, TSD0 + 4 * n, 4), (60 + i) | 8 << 16 | 0xa000); /* OWN, TOK */
         assert_int_equal(rd(r, ISR, 2), TOK);
         assert_true(irq(r));
@@ -503,7 +568,7 @@ static void test_c_receive(void **state)
     (void)state;
     fill(frame, sizeof(frame), OURS, 1);
     assert_true(net_fake_receive(r->net, frame, 60, NULL)); /* receiver off: gone */
-    rx_on(r, 0x0a);                                            /* APM, AB; 8 KiB */
+    rx_on(r, 0x0a);                                         /* APM, AB; 8 KiB */
     assert_int_equal(rd(r, CR, 1), TE | RE | 1);
     for (size_t len = 20; len < sizeof(frame); len += 409) {
         size_t on_wire = len < 60 ? 60 : len;
@@ -574,11 +639,12 @@ static void test_c_ring(void **state)
 {
     (void)state;
     c_ring(0);
-    c_ring(0x80);           /* WRAP: frames run over the end */
+    c_ring(0x80);            /* WRAP: frames run over the end */
     c_ring(1u << 11 | 0x80); /* 16 KiB */
 }
 
-/* 8139too goes to sleep with frames in the ring and everything acknowledged; the host waits for room. */
+/* 8139too goes to sleep with frames in the ring and everything acknowledged; the host waits for
+ * room. */
 static void test_c_full_ring_says_so(void **state)
 {
     struct rig *r = begin();
@@ -616,8 +682,12 @@ static void test_filter(void **state)
         bool hash;
         unsigned ours, bcast, mcast, other; /* status expected, 0: dropped */
     } table[] = {
-        {0x00, true, 0, 0, 0, 0},          {0x02, true, 0x4001, 0, 0, 0}, {0x08, true, 0, 0x2001, 0, 0},
-        {0x04, true, 0, 0, 0x8001, 0},     {0x04, false, 0, 0, 0, 0},     {0x01, false, 0x4001, 0x2001, 0x8001, 0x0001},
+        {0x00, true, 0, 0, 0, 0},
+        {0x02, true, 0x4001, 0, 0, 0},
+        {0x08, true, 0, 0x2001, 0, 0},
+        {0x04, true, 0, 0, 0x8001, 0},
+        {0x04, false, 0, 0, 0, 0},
+        {0x01, false, 0x4001, 0x2001, 0x8001, 0x0001},
         {0x0e, true, 0x4001, 0x2001, 0x8001, 0},
     };
 
@@ -718,8 +788,10 @@ static void test_cplus_send(void **state)
     for (unsigned i = 0; i < 10; i++) {
         assert_int_equal(mem32(r, TX_RING + 16 * i), FS | LS | (i == 9 ? EOR : 0) | 200);
     }
-    assert_memory_equal(net_fake_sent(r->net, total - 1)->data, r->h->plat.ram + BUF + (total - 1) % 10 * 2048, 200);
-    /* the high priority ring goes first; a short frame is padded with zeros; pieces are put together */
+    assert_memory_equal(net_fake_sent(r->net, total - 1)->data,
+                        r->h->plat.ram + BUF + (total - 1) % 10 * 2048, 200);
+    /* the high priority ring goes first; a short frame is padded with zeros; pieces are put
+     * together */
     memset(r->h->plat.ram + BUF, 0xaa, 100);
     desc(r, TX_RING, 0, OWN | FS | 30, 0, BUF);
     desc(r, TX_RING, 1, OWN | 20, 0, BUF + 30);
@@ -853,7 +925,8 @@ static void test_cplus_receive(void **state)
     end(r);
 }
 
-/* There is no doorbell for receive descriptors: the next sign of life of the driver counts, or in the end a timer. */
+/* There is no doorbell for receive descriptors: the next sign of life of the driver counts, or in
+ * the end a timer. */
 static void test_cplus_stall(void **state)
 {
     struct rig *r = begin();
@@ -1049,14 +1122,17 @@ static void test_state(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reset_values), cmocka_unit_test(test_masks),         cmocka_unit_test(test_software_reset),
-        cmocka_unit_test(test_interrupts),   cmocka_unit_test(test_timer),         cmocka_unit_test(test_eeprom),
-        cmocka_unit_test(test_link),         cmocka_unit_test(test_c_send),        cmocka_unit_test(test_c_send_waits),
-        cmocka_unit_test(test_c_receive),    cmocka_unit_test(test_c_ring),        cmocka_unit_test(test_c_full_ring_says_so),
-        cmocka_unit_test(test_filter),
-        cmocka_unit_test(test_c_loopback),   cmocka_unit_test(test_cplus_send),    cmocka_unit_test(test_cplus_offload),
-        cmocka_unit_test(test_cplus_receive), cmocka_unit_test(test_cplus_stall),  cmocka_unit_test(test_tally),
-        cmocka_unit_test(test_hostile),      cmocka_unit_test(test_unplugged),     cmocka_unit_test(test_state),
+        cmocka_unit_test(test_reset_values),   cmocka_unit_test(test_masks),
+        cmocka_unit_test(test_software_reset), cmocka_unit_test(test_interrupts),
+        cmocka_unit_test(test_timer),          cmocka_unit_test(test_eeprom),
+        cmocka_unit_test(test_link),           cmocka_unit_test(test_c_send),
+        cmocka_unit_test(test_c_send_waits),   cmocka_unit_test(test_c_receive),
+        cmocka_unit_test(test_c_ring),         cmocka_unit_test(test_c_full_ring_says_so),
+        cmocka_unit_test(test_filter),         cmocka_unit_test(test_c_loopback),
+        cmocka_unit_test(test_cplus_send),     cmocka_unit_test(test_cplus_offload),
+        cmocka_unit_test(test_cplus_receive),  cmocka_unit_test(test_cplus_stall),
+        cmocka_unit_test(test_tally),          cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_unplugged),      cmocka_unit_test(test_state),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The tap back end against the kernel, in a network namespace of our own (needs root and /dev/net/tun). The far end is a packet socket on the interface. */
+/* The tap back end against the kernel, in a network namespace of our own (needs root and
+ * /dev/net/tun). The far end is a packet socket on the interface. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -47,7 +48,8 @@ static bool receive(void *nic, const uint8_t *frame, size_t len, const struct ne
     struct rig *r = nic;
     uint16_t seq = (uint16_t)(frame[14] << 8 | frame[15]);
 
-    if (frame[12] << 8 != (TEST_TYPE & 0xff00) && !(frame[12] == 8 && frame[13] == 0 && frame[23] == 6)) {
+    if (frame[12] << 8 != (TEST_TYPE & 0xff00) &&
+        !(frame[12] == 8 && frame[13] == 0 && frame[23] == 6)) {
         return true; /* the kernel's own chatter */
     }
     if (r->room == 0) {
@@ -196,10 +198,12 @@ static void wait_count(struct rig *r, const unsigned *count, unsigned n)
 }
 
 /* A frame of the far end; vnet may be NULL. */
-static ssize_t far_send(struct rig *r, const uint8_t *frame, size_t len, const struct virtio_net_hdr *vnet)
+static ssize_t far_send(struct rig *r, const uint8_t *frame, size_t len,
+                        const struct virtio_net_hdr *vnet)
 {
     static const struct virtio_net_hdr none;
-    struct iovec iov[2] = {{(void *)(uintptr_t)(vnet ? vnet : &none), sizeof(none)}, {(void *)(uintptr_t)frame, len}};
+    struct iovec iov[2] = {{(void *)(uintptr_t)(vnet ? vnet : &none), sizeof(none)},
+                           {(void *)(uintptr_t)frame, len}};
 
     return writev(r->packet, iov, 2);
 }
@@ -211,7 +215,8 @@ static ssize_t far_receive(struct rig *r, struct virtio_net_hdr *vnet, uint8_t *
 
     for (int i = 0; i < 1000; i++) {
         struct sockaddr_ll from;
-        struct msghdr msg = {.msg_name = &from, .msg_namelen = sizeof(from), .msg_iov = iov, .msg_iovlen = 2};
+        struct msghdr msg = {
+            .msg_name = &from, .msg_namelen = sizeof(from), .msg_iov = iov, .msg_iovlen = 2};
         ssize_t n = recvmsg(r->packet, &msg, 0);
 
         if (n > 14 + (ssize_t)sizeof(*vnet) && from.sll_pkttype != PACKET_OUTGOING &&
@@ -258,8 +263,9 @@ static void fill_tcp(uint8_t *frame, size_t len)
     frame[19] = 9; /* identification */
     frame[22] = 64, frame[23] = 6;
     memcpy(frame + 26, "\x0a\x00\x00\x01\x0a\x00\x00\x02", 8);
-    memcpy(frame + 34, "\x10\x00\x20\x00\xff\xff\xff\x00", 8); /* ports, sequence number about to wrap */
-    frame[46] = 0x50, frame[47] = 0x19;                         /* FIN, PSH, ACK */
+    memcpy(frame + 34, "\x10\x00\x20\x00\xff\xff\xff\x00",
+           8);                          /* ports, sequence number about to wrap */
+    frame[46] = 0x50, frame[47] = 0x19; /* FIN, PSH, ACK */
     uint16_t sum = net_csum_fold(net_csum_add(0, frame + 14, 20));
     frame[24] = (uint8_t)(sum >> 8), frame[25] = (uint8_t)sum;
     assert_true(net_parse(frame, len, &h) && h.tcp && h.payload == 54);
@@ -355,7 +361,8 @@ static void test_receive_offloads(void **state)
     r->room = 7;
     net_receive_ready(r->net);
     fill_tcp(frame, sizeof(frame));
-    assert_int_equal(far_send(r, frame, sizeof(frame), &vnet), (ssize_t)(sizeof(frame) + sizeof(vnet)));
+    assert_int_equal(far_send(r, frame, sizeof(frame), &vnet),
+                     (ssize_t)(sizeof(frame) + sizeof(vnet)));
     wait_count(r, &r->received, 7); /* stops in the middle of the frame ... */
     check_tcp(r->last, r->last_len);
     assert_int_equal(r->last[47], 0x10); /* no FIN, no PSH */
@@ -367,7 +374,8 @@ static void test_receive_offloads(void **state)
         assert_int_equal(r->last_len, 1054);
         check_tcp(r->last, r->last_len);
         assert_int_equal(r->last[19], 9 + total - 1);
-        uint32_t seq = (uint32_t)r->last[38] << 24 | (uint32_t)r->last[39] << 16 | (uint32_t)r->last[40] << 8 | r->last[41];
+        uint32_t seq = (uint32_t)r->last[38] << 24 | (uint32_t)r->last[39] << 16 |
+                       (uint32_t)r->last[40] << 8 | r->last[41];
         assert_int_equal(seq, (uint32_t)(0xffffff00u + (total - 1) * 1000));
         assert_memory_equal(r->last + 54, frame + 54 + (total - 1) * 1000, 1000);
     }
@@ -384,9 +392,11 @@ static void test_back_pressure(void **state)
     uint8_t frame[200];
 
     (void)state;
-    for (unsigned i = 0; i < FRAMES; i++) { /* before the card is ready: they wait in the host's queue */
+    for (unsigned i = 0; i < FRAMES;
+         i++) { /* before the card is ready: they wait in the host's queue */
         fill(frame, sizeof(frame), i);
-        assert_int_equal(far_send(r, frame, sizeof(frame), NULL), (ssize_t)(sizeof(frame) + sizeof(struct virtio_net_hdr)));
+        assert_int_equal(far_send(r, frame, sizeof(frame), NULL),
+                         (ssize_t)(sizeof(frame) + sizeof(struct virtio_net_hdr)));
     }
     loop_poll(r->loop, 10 * MS);
     assert_int_equal(r->received, 0);
@@ -399,7 +409,8 @@ static void test_back_pressure(void **state)
     /* A refused frame costs nothing while it waits. */
     r->room = 0;
     net_receive_ready(r->net);
-    assert_int_equal(far_send(r, frame, sizeof(frame), NULL), (ssize_t)(sizeof(frame) + sizeof(struct virtio_net_hdr)));
+    assert_int_equal(far_send(r, frame, sizeof(frame), NULL),
+                     (ssize_t)(sizeof(frame) + sizeof(struct virtio_net_hdr)));
     uint64_t t = now_ns();
     for (int i = 0; i < 4; i++) {
         loop_poll(r->loop, 30 * MS);
@@ -455,7 +466,7 @@ static void test_renamed(void **state)
     set_up("other", true);
     assert_int_equal(net_send_one(r, frame, sizeof(frame), NULL), 0);
     assert_int_equal(r->ups, 2); /* found out by sending */
-    far_receive(r, &vnet, got); /* takes "interface was down" off the packet socket */
+    far_receive(r, &vnet, got);  /* takes "interface was down" off the packet socket */
     assert_true(far_send(r, frame, sizeof(frame), NULL) > 0);
     wait_count(r, &r->received, 1);
     end(r);
@@ -545,7 +556,8 @@ static void test_capture(void **state)
 
     (void)state;
     assert_true(fd >= 0);
-    r = start(&(struct net_config){.id = "net0", .ifname = "tap7-emu", .tap_fd = -1, .dump_path = path});
+    r = start(
+        &(struct net_config){.id = "net0", .ifname = "tap7-emu", .tap_fd = -1, .dump_path = path});
     net_receive_ready(r->net);
     fill(frame, sizeof(frame), 1);
     assert_int_equal(net_send_one(r, frame, sizeof(frame), NULL), 0);
@@ -582,7 +594,8 @@ static int own_namespace(void **state)
     }
     fd = open("/dev/net/tun", O_RDWR);
     if (fd < 0) {
-        print_error("cannot open /dev/net/tun: %s; run as root and load the tun module\n", strerror(errno));
+        print_error("cannot open /dev/net/tun: %s; run as root and load the tun module\n",
+                    strerror(errno));
         return -1;
     }
     close(fd);
@@ -592,10 +605,10 @@ static int own_namespace(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_name),          cmocka_unit_test(test_send),
-        cmocka_unit_test(test_send_offloads), cmocka_unit_test(test_receive_offloads),
-        cmocka_unit_test(test_back_pressure), cmocka_unit_test(test_stopped),
-        cmocka_unit_test(test_renamed),       cmocka_unit_test(test_deleted),
+        cmocka_unit_test(test_name),           cmocka_unit_test(test_send),
+        cmocka_unit_test(test_send_offloads),  cmocka_unit_test(test_receive_offloads),
+        cmocka_unit_test(test_back_pressure),  cmocka_unit_test(test_stopped),
+        cmocka_unit_test(test_renamed),        cmocka_unit_test(test_deleted),
         cmocka_unit_test(test_deleted_unread), cmocka_unit_test(test_plain_fd),
         cmocka_unit_test(test_capture),
     };
