@@ -21,6 +21,7 @@
 #include "hw/piix_ide.h"
 #include "ioreq/ioreq.h"
 #include "monitor/qmp.h"
+#include "monitor/qmp_block.h"
 #include "net/net.h"
 #include "ui/display.h"
 #include "ui/input.h"
@@ -39,6 +40,7 @@ struct app {
     struct vnc *vnc;
     struct vnc_info vnc_now; /* strings that query-vnc borrows */
     struct qmp *qmp;
+    struct qmp_media media;
     const struct option_drive
         *drives[BOARD_IDE_DRIVES]; /* in command-line order, for query-block */
     unsigned drive_count;
@@ -200,28 +202,17 @@ static bool env_block(void *opaque, unsigned i, struct qmp_block *out)
 {
     struct app *a = opaque;
     const struct option_drive *d;
-    struct ide_drive_info info = {0};
 
     if (i >= a->drive_count) {
         return false;
     }
     d = a->drives[i];
-    piix_ide_info(a->handles.ide, d->index, &info);
     *out = (struct qmp_block){
         .device = d->drive_id,
         .qdev = d->id,
-        .removable = d->cdrom,
-        .locked = info.locked,
-        .tray_open = info.tray_open,
-        .inserted = info.medium != NULL,
-        .path = d->path,
-        .format = d->format,
         .readonly = d->readonly || d->cdrom,
     };
-    if (info.medium != NULL) {
-        out->size_bytes = block_size_bytes(info.medium);
-        out->stats = block_get_stats(info.medium);
-    }
+    qmp_media_describe(&a->media, d->index, out);
     return true;
 }
 
@@ -430,6 +421,20 @@ static int open_monitors(struct app *a)
         snprintf(a->err, sizeof(a->err), "out of memory");
         return -1;
     }
+    for (unsigned i = 0; i < IDE_DRIVES; i++) {
+        const struct option_drive *d = a->parts.ide[i];
+
+        if (d != NULL) {
+            a->media.drives[i] = (struct qmp_media_drive){.present = true,
+                                                          .cdrom = d->cdrom,
+                                                          .device = d->drive_id,
+                                                          .qdev = d->id,
+                                                          .path = d->path,
+                                                          .format = d->format,
+                                                          .medium = &a->parts.ide_medium[i]};
+        }
+    }
+    (void)qmp_media_init(&a->media, a->qmp, a->loop, a->handles.ide); /* one of few tables */
     for (unsigned i = 0; i < a->o.qmp_count; i++) {
         const struct option_qmp *q = &a->o.qmp[i];
         int ret = q->path != NULL ? qmp_listen_path(a->qmp, q->id, q->path, a->err, sizeof(a->err))
@@ -472,6 +477,7 @@ static void stop(struct app *a)
         platform_set_running(a->platform, false);
     }
     qmp_destroy(a->qmp);
+    qmp_media_fini(&a->media);
     if (a->board_made) {
         board_fini(&a->board);
     }

@@ -470,7 +470,15 @@ static uint32_t dma_step_raw(struct ata *d)
     return ATA_DMA_BUDGET / 64;
 }
 
+static uint32_t dma_step_lost(struct ata *d)
+{
+    d->h.ops->dma_end(d->h.host, d, false);
+    atapi_medium_lost(d);
+    return 0;
+}
+
 static uint32_t (*const dma_steps[ATA_STREAMS])(struct ata *d) = {
+    [ATA_STREAM_LOST] = dma_step_lost,
     [ATA_STREAM_IMAGE] = dma_step_image,
     [ATA_STREAM_BUFFER] = dma_step_buffer,
     [ATA_STREAM_RAW] = dma_step_raw,
@@ -580,7 +588,7 @@ static void save_regs(struct save_stream *s, struct ata_regs *r)
                               &r->multiple, &r->heads,  &r->spt,          &r->swdma,
                               &r->mwdma,    &r->udma,   &r->smart_errors, &r->phase,
                               &r->next,     &r->stream, &r->sense_key,    &r->asc,
-                              &r->ascq,     &r->ua_asc, &r->media_event,  &r->raw_flags};
+                              &r->ascq,     &r->ua_asc, &r->media_events,  &r->raw_flags};
     bool *const flags[] = {
         &r->hob,     &r->irq,   &r->write_cache, &r->look_ahead, &r->smart,     &r->smart_autosave,
         &r->standby, &r->write, &r->fua,         &r->packet_dma, &r->tray_open, &r->locked};
@@ -628,7 +636,8 @@ static bool transfer_valid(const struct ata *d, const struct ata_regs *r)
     case ATA_DMA:
         return r->stream == ATA_STREAM_BUFFER ||
                (r->left > 0 &&
-                (r->stream == ATA_STREAM_IMAGE || (cd && r->stream == ATA_STREAM_RAW)) &&
+                (r->stream == ATA_STREAM_IMAGE ||
+                 (cd && (r->stream == ATA_STREAM_RAW || r->stream == ATA_STREAM_LOST))) &&
                 !(cd && r->write));
     default:
         return false;

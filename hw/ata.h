@@ -123,6 +123,7 @@ enum ata_stream {                    /* where the data of a transfer is */
                   ATA_STREAM_BUFFER, /* a reply or a parameter list in buf */
                   ATA_STREAM_RAW,    /* CD sectors with headers, made in buf */
                   ATA_STREAM_TRIM,   /* buf is a list of ranges to discard, moved already */
+                  ATA_STREAM_LOST,   /* a CD that is no longer there */
                   ATA_STREAMS,
 };
 
@@ -153,7 +154,7 @@ struct ata_regs {
     uint8_t sense_key, asc, ascq;
     uint8_t ua_asc; /* unit attention to report, 0: none */
     bool packet_dma, tray_open, locked;
-    uint8_t media_event; /* GET EVENT STATUS NOTIFICATION code to report, 0: none */
+    uint8_t media_events; /* GET EVENT STATUS NOTIFICATION: 1 << code of what is to be reported */
     uint8_t raw_flags;   /* READ CD: byte 9 */
     uint16_t byte_limit; /* PACKET: bytes per DRQ block */
 };
@@ -260,5 +261,9 @@ void ata_string(uint16_t *w, unsigned first, unsigned n, const char *s);
 
 /* Medium of a CD drive: see hw/atapi.c. */
 void atapi_set_medium(struct ata *d, struct block *medium);
-void atapi_open_tray(struct ata *d);
-void atapi_eject_request(struct ata *d);
+void atapi_move_tray(struct ata *d, bool open);
+/* True when the host may open the tray. When the guest has locked a medium in it (and not force),
+ * the guest gets an eject request instead. */
+bool atapi_may_open(struct ata *d, bool force);
+/* The medium has gone from under a transfer: ends it with the error that tells. */
+void atapi_medium_lost(struct ata *d);

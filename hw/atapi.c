@@ -55,9 +55,10 @@ static uint32_t get32(const uint8_t *p)
     return (uint32_t)get16(p) << 16 | get16(p + 2);
 }
 
+/* A disc without a single sector is none. */
 static bool ready(const struct ata *d)
 {
-    return d->h.medium != NULL && !d->r.tray_open;
+    return d->h.medium != NULL && !d->r.tray_open && block_size_bytes(d->h.medium) >= ATA_CD_SECTOR;
 }
 
 /* 2048-byte sectors of the medium. READ CAPACITY's 32 bits hold 8 TiB. */
@@ -108,9 +109,20 @@ static void invalid_field(struct ata *d)
 void atapi_io_error(struct ata *d, int error)
 {
     if (error == -ENOMEDIUM) {
-        check_condition(d, NOT_READY, ASC_NO_MEDIUM, 0);
+        atapi_medium_lost(d);
     } else {
         check_condition(d, MEDIUM_ERROR, ASC_UNRECOVERED_READ, 0);
+    }
+}
+
+void atapi_medium_lost(struct ata *d)
+{
+    uint8_t asc = d->r.ua_asc;
+    if (asc != 0) { /* another one is there: never a mixture of both */
+        d->r.ua_asc = 0;
+        check_condition(d, UNIT_ATTENTION, asc, 0);
+    } else {
+        check_condition(d, NOT_READY, ASC_NO_MEDIUM, d->r.tray_open ? 2 : 1);
     }
 }
 
@@ -163,6 +175,10 @@ static void refill(struct ata *d)
 {
     struct ata_regs *r = &d->r;
     uint32_t have = r->buf_fill - r->buf_end;
+    if (r->stream == ATA_STREAM_LOST) {
+        atapi_medium_lost(d);
+        return;
+    }
     memmove(d->h.buf, d->h.buf + r->buf_end, have);
     r->buf_pos = r->buf_end = 0;
     r->buf_fill = have;
@@ -637,6 +653,19 @@ static void cdb_get_configuration(struct ata *d)
     reply(d, len, get16(cdb + 7));
 }
 
+/* The next event to report: what has happened to the medium before what the host asks for. */
+static uint8_t next_event(struct ata *d)
+{
+    static const uint8_t order[] = {EVENT_REMOVAL, EVENT_NEW_MEDIUM, EVENT_EJECT_REQUEST};
+    for (size_t i = 0; i < sizeof(order); i++) {
+        if ((d->r.media_events & 1u << order[i]) != 0) {
+            d->r.media_events = (uint8_t)(d->r.media_events & ~(1u << order[i]));
+            return order[i];
+        }
+    }
+    return EVENT_NONE;
+}
+
 /* MMC-5 6.6: media events, polled. */
 static void cdb_get_event_status(struct ata *d)
 {
@@ -657,9 +686,8 @@ static void cdb_get_event_status(struct ata *d)
     }
     put16(b, 6);
     b[2] = MEDIA_CLASS;
-    b[4] = d->r.media_event;
+    b[4] = next_event(d);
     b[5] = (uint8_t)((d->r.tray_open ? 1 : 0) | (ready(d) ? 2 : 0));
-    d->r.media_event = EVENT_NONE;
     reply(d, 8, get16(cdb + 7));
 }
 
@@ -677,16 +705,30 @@ static void cdb_prevent_allow(struct ata *d)
     done(d);
 }
 
-static void move_tray(struct ata *d, bool open)
+/* A read under way must not go on with another medium. */
+static void lose_medium(struct ata *d)
+{
+    if (d->h.in_flight) {
+        (void)block_drain(d->h.medium);
+    }
+    if (d->r.left > 0 && (d->r.stream == ATA_STREAM_IMAGE || d->r.stream == ATA_STREAM_RAW)) {
+        d->r.stream = ATA_STREAM_LOST;
+        ata_dma_kick(d);
+    }
+}
+
+void atapi_move_tray(struct ata *d, bool open)
 {
     if (d->r.tray_open == open) {
         return;
     }
+    lose_medium(d);
     d->r.tray_open = open;
     if (open) {
-        d->r.media_event = EVENT_REMOVAL;
+        d->r.media_events = 1 << EVENT_REMOVAL;
+        d->r.ua_asc = 0;
     } else if (d->h.medium != NULL) {
-        d->r.media_event = EVENT_NEW_MEDIUM;
+        d->r.media_events = 1 << EVENT_NEW_MEDIUM;
         d->r.ua_asc = ASC_MEDIUM_CHANGED;
     }
     if (d->h.tray_moved != NULL) {
@@ -704,7 +746,7 @@ static void cdb_start_stop(struct ata *d)
                             ASC_REMOVAL_PREVENTED, 2);
             return;
         }
-        move_tray(d, open);
+        atapi_move_tray(d, open);
     }
     done(d);
 }
@@ -861,26 +903,22 @@ void atapi_identify(struct ata *d, uint16_t *w)
 
 void atapi_set_medium(struct ata *d, struct block *medium)
 {
-    if (d->h.in_flight) {
-        (void)block_drain(d->h.medium);
-    }
+    lose_medium(d);
     bool had = ready(d);
     d->h.medium = medium;
     if (medium != NULL) {
         d->r.tray_open = true; /* a new disc comes through the door */
-        move_tray(d, false);
+        atapi_move_tray(d, false);
     } else if (had) {
-        d->r.media_event = EVENT_REMOVAL;
+        d->r.media_events = 1 << EVENT_REMOVAL;
     }
 }
 
-void atapi_open_tray(struct ata *d)
+bool atapi_may_open(struct ata *d, bool force)
 {
-    move_tray(d, true);
-}
-
-/* The host wants the medium back while the tray is locked: the guest may answer by ejecting. */
-void atapi_eject_request(struct ata *d)
-{
-    d->r.media_event = EVENT_EJECT_REQUEST;
+    if (!d->r.locked || force || d->r.tray_open || d->h.medium == NULL) {
+        return true;
+    }
+    d->r.media_events |= 1 << EVENT_EJECT_REQUEST;
+    return false;
 }

@@ -542,12 +542,24 @@ int piix_ide_eject(struct piix_ide *ide, unsigned i, bool force)
     if (d == NULL) {
         return -ENODEV;
     }
-    if (d->r.locked && !force && d->h.medium != NULL) {
-        atapi_eject_request(d);
+    if (!atapi_may_open(d, force)) {
         return -EBUSY;
     }
     atapi_set_medium(d, NULL);
-    atapi_open_tray(d);
+    atapi_move_tray(d, true);
+    return 0;
+}
+
+int piix_ide_move_tray(struct piix_ide *ide, unsigned i, bool open, bool force)
+{
+    struct ata *d = cd_drive(ide, i);
+    if (d == NULL) {
+        return -ENODEV;
+    }
+    if (open && !atapi_may_open(d, force)) {
+        return -EBUSY;
+    }
+    atapi_move_tray(d, open);
     return 0;
 }
 

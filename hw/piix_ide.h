@@ -50,6 +50,9 @@ int piix_ide_set_medium(struct piix_ide *ide, unsigned drive, struct block *medi
  * guest has locked the tray: -EBUSY and the guest gets an eject request, unless force. -ENODEV: no
  * CD drive. */
 int piix_ide_eject(struct piix_ide *ide, unsigned drive, bool force);
+/* Opens or closes the tray of a CD drive, medium and all. As piix_ide_eject() when the guest has
+ * locked it. */
+int piix_ide_move_tray(struct piix_ide *ide, unsigned drive, bool open, bool force);
 /* fn(opaque, drive, open) is called when a tray moves, by the guest or by the functions above. */
 void piix_ide_on_tray(struct piix_ide *ide, void (*fn)(void *opaque, unsigned drive, bool open),
                       void *opaque);

@@ -469,6 +469,24 @@ static int read_request(struct json_object *msg, struct request *r, struct qmp_e
     return 0;
 }
 
+int qmp_call(struct qmp *q, const char *name, struct json_object *args, struct qmp_error *e)
+{
+    struct json_object *result = NULL;
+    void *opaque = NULL;
+    const struct qmp_command *c = find_command(q, name, &opaque);
+    int rc;
+
+    if (!c) {
+        return qmp_fail(e, QMP_COMMAND_NOT_FOUND, "The command %.160s has not been found", name);
+    }
+    rc = check_args(c, args, e);
+    if (rc == 0) {
+        rc = c->fn(q, opaque, args, &result, e);
+    }
+    json_object_put(result);
+    return rc;
+}
+
 /* Runs a request. 0 with *result, or -1 with e. */
 static int run_request(struct qmp_session *s, const struct request *r, struct json_object **result,
                        struct qmp_error *e)

@@ -129,6 +129,8 @@ void qmp_event(struct qmp *q, const char *name, const char *data_json);
  * flags (O_RDONLY, O_WRONLY, O_RDWR). The caller owns the result. -errno: -EINVAL not such a path,
  * -ENOENT no such set, -EACCES no descriptor with that mode. */
 int qmp_fdset_dup(struct qmp *q, const char *path, int flags);
+/* The note (add-fd's "opaque") of the first descriptor of the set that path names, or NULL. */
+const char *qmp_fdset_opaque(struct qmp *q, const char *path);
 
 /* For command functions: fills e (class, printf text) and returns -1. */
 int qmp_fail(struct qmp_error *e, enum qmp_class class, const char *fmt, ...)

@@ -431,6 +431,81 @@ static void hmp_block(struct qmp *q, struct hmp_text *t)
     }
 }
 
+/* The lines with arguments are other spellings of QMP commands. */
+static void hmp_call(struct qmp *q, const char *name, struct json_object *args, struct hmp_text *t)
+{
+    struct qmp_error e = {.class = QMP_GENERIC_ERROR};
+
+    if (qmp_call(q, name, args, &e) < 0) {
+        say(t, "Error: %s\r\n", e.desc);
+    }
+    json_object_put(args);
+}
+
+static void hmp_eject(struct qmp *q, char **words, unsigned n, struct hmp_text *t)
+{
+    bool force = n > 0 && strcmp(words[0], "-f") == 0;
+    struct json_object *args;
+
+    if (n != (force ? 2u : 1u)) {
+        say(t, "eject [-f] DEVICE\r\n");
+        return;
+    }
+    args = json_object_new_object();
+    put(args, "device", qmp_text(words[n - 1]));
+    put(args, "force", json_object_new_boolean(force));
+    hmp_call(q, "eject", args, t);
+}
+
+static void hmp_change(struct qmp *q, char **words, unsigned n, struct hmp_text *t)
+{
+    struct json_object *args = json_object_new_object();
+
+    if (n == 3 && strcmp(words[0], "vnc") == 0 && strcmp(words[1], "password") == 0) {
+        put(args, "password", qmp_text(words[2]));
+        hmp_call(q, "change-vnc-password", args, t);
+        return;
+    }
+    bool force = n > 0 && strcmp(words[0], "-f") == 0;
+    static const char *const names[] = {"device", "filename", "format", "read-only-mode"};
+    words += force, n -= force;
+    if (n < 2 || n > 4) {
+        json_object_put(args);
+        say(t, "change [-f] DEVICE FILE [FORMAT [MODE]] | change vnc password PASSWORD\r\n");
+        return;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        put(args, names[i], qmp_text(words[i]));
+    }
+    put(args, "force", json_object_new_boolean(force));
+    hmp_call(q, "blockdev-change-medium", args, t);
+}
+
+static const struct {
+    const char *name;
+    void (*fn)(struct qmp *q, char **words, unsigned n, struct hmp_text *t);
+} hmp_calls[] = {{"eject", hmp_eject}, {"change", hmp_change}};
+
+/* Cuts a line into words, in place; a word in double quotes may hold blanks. */
+static unsigned split(char *line, char **words, unsigned max)
+{
+    unsigned n = 0;
+
+    for (char *p = line; n < max;) {
+        p += strspn(p, " \t");
+        if (*p == '\0') {
+            break;
+        }
+        const char *ends = *p == '"' ? "\"" : " \t";
+        words[n++] = *p == '"' ? ++p : p;
+        p += strcspn(p, ends);
+        if (*p != '\0') {
+            *p++ = '\0';
+        }
+    }
+    return n;
+}
+
 static const struct {
     const char *line;
     void (*fn)(struct qmp *q, struct hmp_text *t);
@@ -447,6 +522,15 @@ void qmp_hmp(struct qmp *q, const char *line, char *out, size_t outlen)
     for (size_t i = 0; i < sizeof(hmp_commands) / sizeof(hmp_commands[0]); i++) {
         if (strcmp(line, hmp_commands[i].line) == 0) {
             hmp_commands[i].fn(q, &t);
+            return;
+        }
+    }
+    char *words[8], copy[4096];
+    snprintf(copy, sizeof(copy), "%s", line);
+    unsigned n = split(copy, words, sizeof(words) / sizeof(words[0]));
+    for (size_t i = 0; n > 0 && i < sizeof(hmp_calls) / sizeof(hmp_calls[0]); i++) {
+        if (strcmp(words[0], hmp_calls[i].name) == 0) {
+            hmp_calls[i].fn(q, words + 1, n - 1, &t);
             return;
         }
     }

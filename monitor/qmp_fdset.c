@@ -122,20 +122,40 @@ static int query_fdsets(struct qmp *q, void *opaque, struct json_object *args,
     return 0;
 }
 
-int qmp_fdset_dup(struct qmp *q, const char *path, int flags)
+/* The number in "/dev/fdset/N", or -1. */
+static long long set_number(const char *path)
 {
     static const char prefix[] = "/dev/fdset/";
     long long set;
     char *end;
-    bool found = false;
 
     if (strncmp(path, prefix, sizeof(prefix) - 1) != 0 || path[sizeof(prefix) - 1] < '0' ||
         path[sizeof(prefix) - 1] > '9') {
-        return -EINVAL;
+        return -1;
     }
     errno = 0;
     set = strtoll(path + sizeof(prefix) - 1, &end, 10);
-    if (errno || *end) {
+    return errno || *end ? -1 : set;
+}
+
+const char *qmp_fdset_opaque(struct qmp *q, const char *path)
+{
+    long long set = set_number(path);
+
+    for (unsigned i = 0; set >= 0 && i < q->fd_count; i++) {
+        if (q->fds[i].set == set) {
+            return q->fds[i].opaque;
+        }
+    }
+    return NULL;
+}
+
+int qmp_fdset_dup(struct qmp *q, const char *path, int flags)
+{
+    long long set = set_number(path);
+    bool found = false;
+
+    if (set < 0) {
         return -EINVAL;
     }
     for (unsigned i = 0; i < q->fd_count; i++) {
