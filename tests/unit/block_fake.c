@@ -138,6 +138,7 @@ struct block *block_fake_create(struct loop *loop, uint64_t size_bytes, bool rea
     b->loop = loop;
     b->name = strdup("(fake)");
     b->size_bytes = size_bytes;
+    b->refs = 1;
     b->readonly = readonly;
     return b;
 }
