@@ -296,12 +296,12 @@ class Box:
             self.check_sh("set -e\n" + "\n".join(script), 120)
 
     def iso_for(self, variant, source="install.iso", entry="text", menu_s=2, **options):
-        """Makes /images/VARIANT from the test CD: the menu entry taken by default (text, graphics, normal) after
+        """Makes /images/VARIANT from the test CD or the installer CD: the menu entry taken by default (text, graphics, normal) after
         menu_s seconds and options of box/guest/init (job="bench", end="poweroff", ...); returns the name."""
         path = self.images[source]
         with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as image:
             default = re.search(rb"timeout 20  \nontimeout text {10}\n", image)
-            fields = list(re.finditer(rb"hvmdm\.job=check#+\n", image))
+            fields = list(re.finditer(rb"hvmdm\.job=[a-z]+#+\n", image))
             if not default or len(fields) != 3:
                 raise BoxError(f"{path} is not the test CD")
             text = " ".join(f"hvmdm.{k}={v}" for k, v in {"job": "check", **options}.items())
