@@ -216,6 +216,9 @@ static void io_done(struct block_request *req, int error)
         d->h.ops->dma_unmap(d->h.host, &d->h.sg, req->op == BLOCK_READ);
     }
     reset_finish(d);
+    if (d->h.ops->reset_done != NULL) {
+        d->h.ops->reset_done(d->h.host, d);
+    }
 }
 
 /* Submits d->h.req; done() runs on the spot when the backend answers at once. */

@@ -91,11 +91,16 @@ struct ata_host_ops {
     /* The transfer has ended; `ran_out`: the memory list was too short. Called before the
      * interrupt. */
     void (*dma_end)(void *host, struct ata *d, bool ran_out);
+    /* Optional. A reset that had to wait for an image request is over: the drive is not BSY. */
+    void (*reset_done)(void *host, struct ata *d);
+    /* Optional. READ LOG EXT: fills 512 bytes with this page; false: there is no such page. */
+    bool (*read_log)(void *host, struct ata *d, uint8_t page, uint8_t *buf);
 };
 
 /* What a drive is. Strings are padded with spaces when shown. */
 struct ata_config {
     bool present, cdrom;
+    bool queued; /* disks: IDENTIFY offers queued commands, 32 deep; the host does them */
     char serial[21], model[41], firmware[9];
     uint64_t sectors;   /* disks: 512-byte sectors, >= 1 */
     uint16_t cylinders; /* disks: default geometry */

@@ -526,6 +526,10 @@ static void identify_disk(const struct ata *d, uint16_t *w)
     w[64] = 3; /* PIO 3, 4 */
     w[65] = w[66] = w[67] = w[68] = 120;
     w[69] = 0x4000; /* reads after TRIM are stable */
+    if (d->cfg.queued) {
+        w[75] = 31; /* depth - 1 */
+        w[76] = 0x0100;
+    }
     w[80] = 0x00f0;
     w[81] = 0x0016;
     w[82] = 0x4021; /* NOP, write cache, SMART */
@@ -678,6 +682,19 @@ static void cmd_smart(struct ata *d, unsigned flags)
     ata_ok(d);
 }
 
+/* READ LOG EXT, ATA-6 8.43: only what the host keeps, one page at a time. */
+static void cmd_read_log(struct ata *d, unsigned flags)
+{
+    const struct ata_regs *r = &d->r;
+    (void)flags;
+    if (d->h.ops->read_log == NULL || r->count[0] != 1 || r->count[1] != 0 || r->lba_mid[0] != 0 ||
+        r->lba_mid[1] != 0 || !d->h.ops->read_log(d->h.host, d, r->lba_low[0], d->h.buf)) {
+        ata_fail(d, ATA_ABRT);
+        return;
+    }
+    ata_pio(d, ATA_PIO_IN, ATA_NEXT_END, 0, ATA_SECTOR, true);
+}
+
 /* ---- dispatch ---- */
 
 static void cmd_packet(struct ata *d, unsigned flags)
@@ -695,6 +712,7 @@ static const struct ata_cmd commands[256] = {
     [0x25] = {cmd_rw, DISK | EXT | DMA},
     [0x27] = {cmd_native_max, DISK | EXT},
     [0x29] = {cmd_rw, DISK | EXT | MULTI},
+    [0x2f] = {cmd_read_log, DISK | EXT},
     [0x30] = {cmd_rw, DISK | WRITE},
     [0x31] = {cmd_rw, DISK | WRITE},
     [0x34] = {cmd_rw, DISK | WRITE | EXT},
