@@ -14,6 +14,16 @@ enum {
     PCI_ROM_ENABLE = 1,
     PCI_ROM_MIN = 2048,
 };
+/* MSI capability with a 64-bit address, PCI 3.0, 6.8.1. */
+enum {
+    MSI_CONTROL = 2,
+    MSI_ENABLE = 1,
+    MSI_64BIT = 0x80,
+    MSI_ADDRESS = 4,
+    MSI_ADDRESS_HIGH = 8,
+    MSI_DATA = 12,
+    MSI_BYTES = 14,
+};
 #define NOWHERE UINT64_MAX
 
 struct pci_bus {
@@ -261,9 +271,26 @@ static void intx_set(void *opaque, unsigned n, bool level)
     platform_pci_intx(pd->board->plat, pd->devfn >> 3, n, level);
 }
 
+static bool msi_enabled(const struct pci_device *pd)
+{
+    return pd->msi != 0 && (pd->config[pd->msi + MSI_CONTROL] & MSI_ENABLE) != 0;
+}
+
+void pci_msi_again(struct pci_device *pd)
+{
+    const uint8_t *cap = pd->config + pd->msi;
+
+    if (pd->intx_level && pd->present && msi_enabled(pd) && pci_master(pd)) {
+        platform_msi(pd->board->plat,
+                     (uint64_t)pci_get32(cap, MSI_ADDRESS_HIGH) << 32 | pci_get32(cap, MSI_ADDRESS),
+                     pci_get16(cap, MSI_DATA));
+    }
+}
+
 static void update_intx(struct pci_device *pd)
 {
-    bool disabled = (pci_get16(pd->config, PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE) != 0;
+    bool disabled =
+        (pci_get16(pd->config, PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE) != 0 || msi_enabled(pd);
 
     if (pd->config[PCI_INTERRUPT_PIN] != 0) {
         irq_set(&pd->intx, pd->intx_level && !disabled && pd->present);
@@ -279,6 +306,7 @@ void pci_set_intx(struct pci_device *pd, bool level)
     pd->config[PCI_STATUS] =
         (uint8_t)((pd->config[PCI_STATUS] & ~PCI_STATUS_INTX) | (level ? PCI_STATUS_INTX : 0));
     update_intx(pd);
+    pci_msi_again(pd);
 }
 
 /* ---- life ---- */
@@ -347,6 +375,30 @@ void pci_set_rom(struct pci_device *pd, const uint8_t *rom, size_t len)
     pci_add_bar(pd, PCI_ROM_BAR, PCI_BAR_MEM, size, &rom_ops);
 }
 
+void pci_add_capability(struct pci_device *pd, uint8_t at, uint8_t id, unsigned len)
+{
+    memset(pd->wmask + at, 0, len);
+    memset(pd->config + at, 0, len);
+    pd->config[at] = id;
+    pd->config[at + 1] = pd->config[PCI_CAPABILITY_LIST];
+    pd->config[PCI_CAPABILITY_LIST] = at;
+    pd->config[PCI_STATUS] |= PCI_STATUS_CAPABILITIES;
+    for (unsigned i = at; i < at + len; i++) {
+        pd->caps[i / 64] |= UINT64_C(1) << i % 64;
+    }
+}
+
+void pci_add_msi(struct pci_device *pd, uint8_t at)
+{
+    pci_add_capability(pd, at, PCI_CAP_MSI, MSI_BYTES);
+    pci_set16(pd->config, at + MSI_CONTROL, MSI_64BIT);
+    pci_set16(pd->wmask, at + MSI_CONTROL, MSI_ENABLE);
+    pci_set32(pd->wmask, at + MSI_ADDRESS, ~3u);
+    pci_set32(pd->wmask, at + MSI_ADDRESS_HIGH, ~0u);
+    pci_set16(pd->wmask, at + MSI_DATA, 0xffff);
+    pd->msi = at;
+}
+
 static void config_changed(struct pci_device *pd, unsigned reg, unsigned size)
 {
     if (pd->ops->config_written != NULL) {
@@ -383,18 +435,22 @@ static int pci_function_state(void *dev, struct save_stream *s)
         memcmp(config + PCI_CLASS_DEVICE, pd->config + PCI_CLASS_DEVICE, 2) != 0) {
         return -EINVAL;
     }
-    /* The header's fixed bits stay ours; device-specific registers (0x40 up) are for the device's
-     * own load to check. */
+    /* The fixed bits of header and capabilities stay ours; device-specific registers (0x40 up) are
+     * for the device's own load to check. */
     for (unsigned i = 0; i < sizeof(config); i++) {
-        uint8_t take = i < 0x40 ? (uint8_t)(pd->wmask[i] | pd->w1cmask[i]) : 0xff;
+        bool checked = i < 0x40 || (pd->caps[i / 64] >> i % 64 & 1) != 0;
+        uint8_t take = checked ? (uint8_t)(pd->wmask[i] | pd->w1cmask[i]) : 0xff;
 
         pd->config[i] = (uint8_t)((pd->config[i] & ~take) | (config[i] & take));
     }
     if (!present && pd->present) {
         pci_unplug(pd);
     }
-    pd->intx_level = !level;
-    pci_set_intx(pd, level);
+    /* A message that was due has been sent before the save. */
+    pd->intx_level = level;
+    pd->config[PCI_STATUS] =
+        (uint8_t)((pd->config[PCI_STATUS] & ~PCI_STATUS_INTX) | (level ? PCI_STATUS_INTX : 0));
+    update_intx(pd);
     update_bars(pd);
     config_changed(pd, 0, sizeof(pd->config));
     return 0;
@@ -485,6 +541,8 @@ void pci_config_write(struct pci_bus *bus, uint8_t devfn, unsigned reg, unsigned
     if (reg < PCI_CACHE_LINE_SIZE && reg + size > PCI_COMMAND) {
         update_intx(pd);
         update_bars(pd);
+    } else if (pd->msi != 0 && reg < pd->msi + MSI_ADDRESS && reg + size > pd->msi + MSI_CONTROL) {
+        update_intx(pd);
     } else if (reg + size > PCI_BAR0 && reg < PCI_CAPABILITY_LIST) {
         update_bars(pd);
     }

@@ -31,6 +31,7 @@ enum pci_reg {
     PCI_INTERRUPT_LINE = 0x3c,
     PCI_INTERRUPT_PIN = 0x3d,
 };
+enum { PCI_STATUS_CAPABILITIES = 0x10, PCI_CAP_MSI = 0x05, PCI_CAP_SATA = 0x12 };
 enum {
     PCI_COMMAND_IO = 1,
     PCI_COMMAND_MEMORY = 2,
@@ -88,7 +89,9 @@ struct pci_device {
     uint8_t reset_config[256]; /* what reset puts back; pci_finish() records it */
     struct pci_bar bars[PCI_REGIONS];
     struct irq_line intx;
-    bool intx_level; /* what the device wants; the line also obeys COMMAND bit 10 */
+    bool intx_level;  /* what the device wants; the line also obeys COMMAND bit 10 */
+    uint8_t msi;      /* offset of the MSI capability, 0: none */
+    uint64_t caps[4]; /* bytes of capabilities, one bit each */
     uint8_t devfn;
     bool present;
     const uint8_t *rom;
@@ -122,8 +125,19 @@ int pci_finish(struct pci_device *pd);
  * The device object stays. */
 void pci_unplug(struct pci_device *pd);
 
-/* Drives the function's INTx (STATUS bit 3; the pin unless COMMAND bit 10 disables it). */
+/* Puts a capability of len bytes at `at` (0x40 up) in front of the list, all read-only; between
+ * pci_init() and pci_finish(). The caller fills in what follows id and link. */
+void pci_add_capability(struct pci_device *pd, uint8_t at, uint8_t id, unsigned len);
+/* An MSI capability with a 64-bit address and one vector: while the guest has it on, a rising
+ * pci_set_intx() sends a message. PCI 3.0, 6.8. */
+void pci_add_msi(struct pci_device *pd, uint8_t at);
+
+/* Drives the function's INTx (STATUS bit 3; the pin unless COMMAND bit 10 disables it), or sends a
+ * message. */
 void pci_set_intx(struct pci_device *pd, bool level);
+/* Sends the message again, if messages are on and the level is up: for another cause beside one
+ * that the guest has not cleared. */
+void pci_msi_again(struct pci_device *pd);
 
 /* True if bus mastering is enabled (DMA allowed). */
 static inline bool pci_master(const struct pci_device *pd)
