@@ -541,7 +541,8 @@ void pci_config_write(struct pci_bus *bus, uint8_t devfn, unsigned reg, unsigned
     if (reg < PCI_CACHE_LINE_SIZE && reg + size > PCI_COMMAND) {
         update_intx(pd);
         update_bars(pd);
-    } else if (pd->msi != 0 && reg < pd->msi + MSI_ADDRESS && reg + size > pd->msi + MSI_CONTROL) {
+    } else if (pd->msi != 0 && reg < pd->msi + (unsigned)MSI_ADDRESS &&
+               reg + size > pd->msi + (unsigned)MSI_CONTROL) {
         update_intx(pd);
     } else if (reg + size > PCI_BAR0 && reg < PCI_CAPABILITY_LIST) {
         update_bars(pd);
