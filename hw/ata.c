@@ -160,17 +160,21 @@ void ata_soft_reset(struct ata *d)
     reset_finish(d);
 }
 
-static void settle(struct ata *d)
+void ata_settle(struct ata *d)
 {
     if (d->h.in_flight) {
+        bool running = d->h.running;
+        d->h.running = true; /* or a long transfer would go on in here to its end */
         (void)block_drain(d->h.medium); /* its error has reached io_done() */
+        d->h.running = running;
+        ata_dma_kick(d);
     }
 }
 
 void ata_power_on(struct ata *d)
 {
     ata_soft_reset(d);
-    settle(d);
+    ata_settle(d);
     bool tray_open = d->r.tray_open; /* mechanical: the board's reset does not move it */
     ata_irq_clear(d);
     memset(&d->r, 0, sizeof(d->r));
@@ -187,7 +191,7 @@ void ata_power_on(struct ata *d)
 int ata_detach(struct ata *d)
 {
     ata_soft_reset(d);
-    settle(d);
+    ata_settle(d);
     int rc = d->h.medium != NULL ? block_drain(d->h.medium) : 0;
     d->h.medium = NULL;
     d->cfg.present = false;
@@ -573,7 +577,7 @@ void ata_fini(struct ata *d)
         return; /* never made */
     }
     ata_soft_reset(d);
-    settle(d);
+    ata_settle(d);
     bottom_half_cancel(&d->h.bh);
     free(d->h.buf);
     d->h.buf = NULL;
@@ -664,7 +668,7 @@ int ata_state(struct ata *d, struct save_stream *s)
 {
     if (!s->loading) {
         if (d->h.in_flight) {
-            settle(d); /* requests are not saved: let it end */
+            ata_settle(d); /* requests are not saved */
         }
         save_regs(s, &d->r);
         save_bytes(s, d->h.buf, d->r.buf_fill);
@@ -679,7 +683,7 @@ int ata_state(struct ata *d, struct save_stream *s)
         return -EINVAL;
     }
     ata_soft_reset(d);
-    settle(d);
+    ata_settle(d);
     save_bytes(s, d->h.buf, r.buf_fill);
     if (s->error != 0) {
         return s->error;

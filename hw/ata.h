@@ -244,6 +244,8 @@ void ata_range_io(struct ata *d, enum block_op op, uint64_t offset, uint64_t len
 /* Starts the DMA transfer that r.stream, r.write, r.lba, r.left (IMAGE, RAW) or r.buf_pos and
  * r.buf_end (BUFFER) describe. */
 void ata_dma(struct ata *d);
+/* Waits for the image request in flight, and no longer: a transfer goes on in the loop. */
+void ata_settle(struct ata *d);
 
 extern void (*const ata_next[ATA_NEXTS])(struct ata *d); /* by enum ata_next */
 void ata_disk_read_next(struct ata *d);

@@ -708,9 +708,7 @@ static void cdb_prevent_allow(struct ata *d)
 /* A read under way must not go on with another medium. */
 static void lose_medium(struct ata *d)
 {
-    if (d->h.in_flight) {
-        (void)block_drain(d->h.medium);
-    }
+    ata_settle(d);
     if (d->r.left > 0 && (d->r.stream == ATA_STREAM_IMAGE || d->r.stream == ATA_STREAM_RAW)) {
         d->r.stream = ATA_STREAM_LOST;
         ata_dma_kick(d);

@@ -440,6 +440,78 @@ static void tray_and_lock(void **state)
     assert_int_equal(tray_calls, 3);
 }
 
+/* Another disc in the middle of a read by PIO, by DMA, by DMA that has not started: the read ends,
+ * not a byte comes from the new disc, and the unit attention is not reported twice. */
+static void replaced_during_transfer(struct rig *r, struct block *other)
+{
+    uint8_t b[2048];
+    memset(block_fake_data(other), 0xcc, 10 * 2048);
+    for (unsigned how = 0; how < 3; how++) {
+        assert_int_equal(piix_ide_set_medium(r->ide, 2, r->cd), 0);
+        assert_int_equal(run(r, CDB(0)), 0x062800);
+        memset(r->h->plat.ram + 0x100000, 0, 0x100000);
+        if (how > 0) {
+            for (unsigned i = 0; i < 16; i++) {
+                prd(r, 0x1000 + 8 * i, 0x100000 + 0x10000 * i, 65536, i == 15);
+            }
+            packet(r, SECONDARY, CDB(0x28, 0, 0, 0, 0, 0, 0, 400 >> 8, 400 & 0xff), 0, 1);
+            if (how == 1) {
+                block_fake_hold(r->cd, true);
+                bm_start(r, 1, 0x1000, true);
+                harness_step(r->h, 1000);
+            }
+        } else {
+            packet(r, SECONDARY, CDB(0x28, 0, 0, 0, 0, 0, 0, 0, 100), 2048, 0);
+            pio_in(r, SECONDARY, b, 2048);
+        }
+        assert_int_equal(piix_ide_set_medium(r->ide, 2, other), 0);
+        block_fake_hold(r->cd, false);
+        if (how == 2) {
+            bm_start(r, 1, 0x1000, true);
+        }
+        uint8_t status;
+        while (((status = rig_wait(r, SECONDARY)) & ATA_DRQ) != 0) {
+            pio_in(r, SECONDARY, b, 2048);
+            assert_int_not_equal(b[7], 0xcc);
+        }
+        assert_int_equal(status, ATA_DRDY | ATA_ERR);
+        assert_int_equal(sense(r), 0x062800);
+        assert_int_equal(run(r, CDB(0)), 0);
+        bm_stop(r, 1);
+        for (unsigned i = 0; i < 0x100000; i += 2048) {
+            assert_false(memcmp(r->h->plat.ram + 0x100000 + i, block_fake_data(other), 2048) == 0);
+        }
+    }
+    assert_int_equal(piix_ide_set_medium(r->ide, 2, r->cd), 0);
+    assert_int_equal(run(r, CDB(0)), 0x062800);
+}
+
+/* An eject request does not hide what has happened to the medium before, and goes with it. */
+static void event_order(void **state)
+{
+    struct rig *r = *state;
+    uint8_t b[8];
+    static const uint8_t expected[] = {2, 1, 0};
+    assert_int_equal(piix_ide_set_medium(r->ide, 2, r->cd), 0);
+    assert_int_equal(run(r, CDB(0)), 0x062800);
+    assert_int_equal(run(r, CDB(0x1e, 0, 0, 0, 1)), 0);
+    assert_int_equal(piix_ide_move_tray(r->ide, 2, true, false), -EBUSY);
+    for (unsigned i = 0; i < sizeof(expected); i++) {
+        assert_int_equal(packet_in(r, CDB(0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8), ANY, b, 8), 8);
+        assert_int_equal(b[4], expected[i]);
+    }
+    assert_int_equal(piix_ide_move_tray(r->ide, 2, true, false), -EBUSY);
+    assert_int_equal(piix_ide_move_tray(r->ide, 2, true, true), 0);
+    assert_int_equal(packet_in(r, CDB(0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8), ANY, b, 8), 8);
+    assert_int_equal(b[4], 3);
+    assert_int_equal(b[5], 1);
+    assert_int_equal(packet_in(r, CDB(0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8), ANY, b, 8), 8);
+    assert_int_equal(b[4], 0);
+    /* Locked, but open already: the medium may be taken. */
+    assert_int_equal(piix_ide_eject(r->ide, 2, false), 0);
+    assert_int_equal(piix_ide_move_tray(r->ide, 0, true, true), -ENODEV);
+}
+
 static void change_during_transfer(void **state)
 {
     struct rig *r = *state;
@@ -457,7 +529,8 @@ static void change_during_transfer(void **state)
     }
     assert_int_equal(status, ATA_DRDY | ATA_ERR);
     assert_true(blocks < 40);
-    assert_int_equal(sense(r), 0x023a00);
+    assert_int_equal(sense(r), 0x023a02);
+    replaced_during_transfer(r, other);
     /* A request in flight while the medium changes. */
     assert_int_equal(piix_ide_set_medium(r->ide, 2, r->cd), 0);
     assert_int_equal(run(r, CDB(0)), 0x062800);
@@ -476,7 +549,7 @@ static void change_during_transfer(void **state)
     assert_int_equal(piix_ide_set_medium(r->ide, 2, NULL), 0);
     bm_start(r, 1, 0x1000, true);
     assert_int_equal(rig_wait(r, SECONDARY), ATA_DRDY | ATA_ERR);
-    assert_int_equal(sense(r), 0x023a00);
+    assert_int_equal(sense(r), 0x023a01);
     assert_int_equal(r->h->plat.holds, 0);
     block_close(other);
 }
@@ -586,6 +659,7 @@ int main(void)
         T(media_change),
         T(tray_and_lock),
         T(change_during_transfer),
+        T(event_order),
         cmocka_unit_test(empty_drive),
         cmocka_unit_test(dvd),
         T(device_reset),
