@@ -8,6 +8,7 @@
  *   bench record ... bench end           records lines
  *   bench run N                          carries out the recorded lines N times; if some of them
  *                                        start with @, only these are timed
+ *   bench nic ..., bench tap ...         see nic.c
  * Answer: OK n= min= med= p99= mean= (ns per turn) cpu= (device model CPU ns per turn)
  *         ctxsw= (its context switches per turn)
  */
@@ -57,6 +58,11 @@ static struct usage dm_usage(void)
     if (d)
         closedir(d);
     return u;
+}
+
+uint64_t fx_dm_cpu_ns(void)
+{
+    return dm_usage().cpu_ns;
 }
 
 static void pin(const char *how, FILE *out)
@@ -164,10 +170,10 @@ static void repeat(struct fx_client *c, const struct fx_access *what, bool mmio,
 
 void fx_bench(struct fx_client *c, char *args, FILE *out)
 {
-    char *w[6] = { 0 }, *save = NULL;
+    char *w[12] = { 0 }, *save = NULL;
     int n = 0;
 
-    for (char *t = strtok_r(args, " \t\r\n", &save); t && n < 6;
+    for (char *t = strtok_r(args, " \t\r\n", &save); t && n < 12;
          t = strtok_r(NULL, " \t\r\n", &save))
         w[n++] = t;
     if (n == 2 && !strcmp(w[0], "pin")) {
@@ -181,6 +187,14 @@ void fx_bench(struct fx_client *c, char *args, FILE *out)
         if (c->recording)
             c->script_len = 0;
         fprintf(out, "OK");
+        return;
+    }
+    if (n > 0 && !strcmp(w[0], "nic")) {
+        fx_bench_nic(c, w, n, out);
+        return;
+    }
+    if (n > 0 && !strcmp(w[0], "tap")) {
+        fx_bench_tap(w, n, out);
         return;
     }
     uint64_t turns = n ? strtoull(w[n - 1], NULL, 0) : 0;

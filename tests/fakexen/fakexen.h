@@ -164,6 +164,12 @@ void fx_qtest_line(struct fx_client *c, char *line, FILE *out);
 /* The "bench" command, words after it. */
 void fx_bench(struct fx_client *c, char *args, FILE *out);
 
+/* CPU time of the device model so far. */
+uint64_t fx_dm_cpu_ns(void);
+/* nic.c; w: the command's words. */
+void fx_bench_nic(struct fx_client *c, char **w, int words, FILE *out);
+void fx_bench_tap(char **w, int words, FILE *out);
+
 /* Asks main to end. */
 void fx_quit(void);
 
