@@ -17,9 +17,8 @@ struct net_fake_frame {
 
 struct net_fake {
     struct net *net;
-    struct net_fake_frame sent
-        /* the last ones, as they reached the back end; number i is at i % NET_FAKE_SENT */
-        [NET_FAKE_SENT];
+    /* The last ones, as they reached the back end; number i is at i % NET_FAKE_SENT. */
+    struct net_fake_frame sent[NET_FAKE_SENT];
     unsigned sent_count;                         /* all since the start */
     struct net_fake_frame queue[NET_FAKE_QUEUE]; /* from the host, not yet taken */
     unsigned queue_head, queue_count;
