@@ -40,7 +40,8 @@ struct block_config {
     const char *format; /* NULL: "raw"; unknown ones are refused by name. Never probed */
     int fd;             /* >= 0: use this descriptor instead of path (taken over on success) */
     bool readonly;
-    bool cdrom; /* medium of a CD drive: size is rounded down to 2048 */
+    bool cdrom;  /* medium of a CD drive: size is rounded down to 2048 */
+    bool direct; /* O_DIRECT where the host can: past the page cache */
     /* Set by formats for what they open themselves, else 0. */
     bool growable;  /* the bytes under a format: writes past the end extend a file; size is exact */
     unsigned depth; /* of a chain of backing images */

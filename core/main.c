@@ -226,7 +226,8 @@ static int open_drives(struct app *a)
                                    .format = d->format,
                                    .fd = -1,
                                    .readonly = d->readonly || d->cdrom,
-                                   .cdrom = d->cdrom};
+                                   .cdrom = d->cdrom,
+                                   .direct = d->direct};
 
         if (d->bus != OPTION_BUS_IDE || d->index >= BOARD_IDE_DRIVES) {
             snprintf(a->err, sizeof(a->err), "drive %s: this bus is not emulated", d->id);
