@@ -110,22 +110,46 @@ static bool sums_to_zero(uint32_t sum)
     return net_csum_fold(sum) == 0;
 }
 
-/* TCP or UDP over the part of the packet that IP says there is. */
-static bool l4_good(const uint8_t *frame, size_t len, const struct net_headers *h)
+/* The sum of a packet from `start` on, given that of [from, end) of it: a second look at the data
+ * costs as much as copying it. */
+static uint16_t packet_sum(const uint8_t *frame, size_t len, size_t start, size_t from, size_t end,
+                           uint32_t sum)
+{
+    if (start >= len) {
+        return 0;
+    }
+    if (start > from || (from - start) % 2 != 0 || (end != len && (end - start) % 2 != 0)) {
+        return net_csum_fold(net_csum_add(0, frame + start, len - start));
+    }
+    sum = net_csum_add(sum, frame + start, from - start);
+    return net_csum_fold(net_csum_add(sum, frame + end, len - end));
+}
+
+/* TCP or UDP over the part of the packet that IP says there is, and the packet checksum. */
+static void verify_l4(const uint8_t *frame, size_t len, const struct net_headers *h,
+                      bool csum_valid, unsigned start, struct rx_frame *f)
 {
     const uint8_t *ip = frame + h->l3;
     size_t end = h->l3 + (h->ipv4 ? get16(ip + 2) : 40u + get16(ip + 4));
     uint8_t last[4] = {0, h->tcp ? 6 : 17};
-    uint32_t sum;
+    uint32_t pseudo, sum;
 
+    f->status |= RXD_TCPCS;
     if (end > len || end < h->l4) {
-        return false;
+        f->errors |= RXD_TCPE;
+        f->csum = packet_sum(frame, len, start, len, len, 0);
+        return;
     }
     last[2] = (uint8_t)((end - h->l4) >> 8);
     last[3] = (uint8_t)(end - h->l4);
-    sum = h->ipv4 ? net_csum_add(0, ip + 12, 8) : net_csum_add(0, ip + 8, 32);
-    sum = net_csum_add(sum, last, sizeof(last));
-    return sums_to_zero(net_csum_add(sum, frame + h->l4, end - h->l4));
+    pseudo = h->ipv4 ? net_csum_add(0, ip + 12, 8) : net_csum_add(0, ip + 8, 32);
+    pseudo = net_csum_add(pseudo, last, sizeof(last));
+    /* A checksum that is right makes the sum known. */
+    sum = csum_valid ? net_csum_fold(pseudo) : net_csum_add(0, frame + h->l4, end - h->l4);
+    if (!csum_valid && !sums_to_zero(pseudo + sum)) {
+        f->errors |= RXD_TCPE;
+    }
+    f->csum = packet_sum(frame, len, start, h->l4, end, sum);
 }
 
 static void verify(const struct e1000 *e, const uint8_t *frame, size_t len, bool csum_valid,
@@ -133,14 +157,11 @@ static void verify(const struct e1000 *e, const uint8_t *frame, size_t len, bool
 {
     uint32_t rxcsum = e1000_get(e, E1000_RXCSUM);
     unsigned start = rxcsum & RXCSUM_PCSS;
-    struct net_headers h;
+    struct net_headers h = {0};
 
-    f->csum = start < len ? net_csum_fold(net_csum_add(0, frame + start, len - start)) : 0;
     if ((rxcsum & (RXCSUM_IPOFLD | RXCSUM_TUOFLD)) == 0 || !net_parse(frame, len, &h)) {
         f->status |= RXD_IXSM;
-        return;
-    }
-    if ((rxcsum & RXCSUM_IPOFLD) != 0 && h.ipv4) {
+    } else if ((rxcsum & RXCSUM_IPOFLD) != 0 && h.ipv4) {
         size_t ihl = (frame[h.l3] & 15u) * 4;
 
         f->status |= RXD_IPCS;
@@ -150,10 +171,9 @@ static void verify(const struct e1000 *e, const uint8_t *frame, size_t len, bool
     }
     if ((rxcsum & RXCSUM_TUOFLD) != 0 && (h.tcp || h.udp) && !h.fragment &&
         !(h.udp && get16(frame + h.l4 + 6) == 0)) {
-        f->status |= RXD_TCPCS;
-        if (!csum_valid && !l4_good(frame, len, &h)) {
-            f->errors |= RXD_TCPE;
-        }
+        verify_l4(frame, len, &h, csum_valid, start, f);
+    } else {
+        f->csum = packet_sum(frame, len, start, len, len, 0);
     }
 }
 

@@ -307,8 +307,13 @@ static void wr_rx(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, u
 static void wr_irq(struct rtl8139 *d, const struct reg_desc *reg, uint32_t was, uint32_t raw,
                    uint32_t mask)
 {
-    (void)reg, (void)was, (void)raw, (void)mask;
-    rtl8139_raise(d, 0);
+    bool listens = reg->offset == RTL8139_IMR && (d->r.imr & ~was & RTL8139_ISR_ROK) != 0;
+
+    (void)raw, (void)mask;
+    /* DEVIATION: a driver that listens again while frames are in the ring hears of them, because
+     * Linux's 8139too acknowledges each frame, stops at the end of its budget and would leave the
+     * rest there until the next frame arrives. */
+    rtl8139_raise(d, listens && rtl8139_rx_unread(d) ? RTL8139_ISR_ROK : 0);
     rtl8139_rx_kick(d);
 }
 

@@ -169,6 +169,8 @@ void rtl8139_rx_kick(struct rtl8139 *d);
 void rtl8139_rx_timer(void *dev);
 /* C mode: nothing in the ring (CR bit 0). */
 bool rtl8139_rx_empty(const struct rtl8139 *d);
+/* C mode, receiver on: frames in the ring that the driver has not read. */
+bool rtl8139_rx_unread(const struct rtl8139 *d);
 
 /* ---- rtl8139_tx.c ---- */
 

@@ -54,6 +54,11 @@ static bool cplus(const struct rtl8139 *d)
     return (d->r.cpcr & RTL8139_CPCR_RX) != 0;
 }
 
+bool rtl8139_rx_unread(const struct rtl8139 *d)
+{
+    return (d->r.cr & RTL8139_CR_RE) != 0 && !cplus(d) && !rtl8139_rx_empty(d);
+}
+
 /* ---- waiting for room ---- */
 
 static void wait_more(struct rtl8139 *d, uint64_t ns)

@@ -911,6 +911,38 @@ static void counters(void **state)
     assert_int_equal(e1k_rd(g, E1000_STATS + STAT_GPRC), 0); /* the others at once */
 }
 
+/* The packet checksum is that of the whole packet from PCSS on, however it was come by. */
+static void test_rx_packet_checksum(void **state)
+{
+    struct e1k *g = *state;
+    const struct net_offload vouched = {.csum_valid = true};
+    uint8_t p[200];
+    unsigned n = 0;
+
+    e1k_start_rx(g, RCTL_BAM | RCTL_SECRC);
+    for (unsigned pcss = 0; pcss < 64; pcss += 7) {
+        for (unsigned payload = 40; payload < 44; payload++) {
+            for (unsigned padding = 0; padding < 3; padding++) {
+                for (unsigned valid = 0; valid < 2; valid++) {
+                    size_t len = 54 + payload + padding;
+                    uint16_t want;
+
+                    e1k_tcp4(p, payload, true, false);
+                    memset(p + len - padding, 0x5a, padding);
+                    want = (uint16_t)~e1k_sum16(p + pcss, len - pcss, 0);
+                    e1k_wr(g, E1000_RXCSUM, RXCSUM_IPOFLD | RXCSUM_TUOFLD | pcss);
+                    net_fake_receive(g->n, p, len, valid ? &vouched : NULL);
+                    e1k_run(g);
+                    assert_int_equal(e1k_rx_errors(g, n), 0);
+                    assert_int_equal(e1k_rx_desc(g, n) >> 16 & 0xffff, want);
+                    e1k_wr(g, E1000_RDT, n);
+                    n = (n + 1) % RING;
+                }
+            }
+        }
+    }
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, e1k_setup, e1k_teardown)
@@ -938,6 +970,7 @@ int main(void)
         T(nowhere),
         T(loopback),
         T(counters),
+        T(rx_packet_checksum),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
