@@ -912,7 +912,7 @@ static void counters(void **state)
 }
 
 /* The packet checksum is that of the whole packet from PCSS on, however it was come by. */
-static void test_rx_packet_checksum(void **state)
+static void rx_packet_checksum(void **state)
 {
     struct e1k *g = *state;
     const struct net_offload vouched = {.csum_valid = true};
