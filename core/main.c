@@ -17,6 +17,7 @@
 #include "core/chardev.h"
 #include "core/log.h"
 #include "core/options.h"
+#include "hw/ahci.h"
 #include "hw/board.h"
 #include "hw/piix_ide.h"
 #include "ioreq/ioreq.h"
@@ -42,7 +43,7 @@ struct app {
     struct qmp *qmp;
     struct qmp_media media;
     const struct option_drive
-        *drives[BOARD_IDE_DRIVES]; /* in command-line order, for query-block */
+        *drives[BOARD_IDE_DRIVES + BOARD_AHCI_DRIVES]; /* in command-line order, for query-block */
     unsigned drive_count;
     struct watch signals;
     int signal_fd;
@@ -135,6 +136,11 @@ static int env_stop(void *opaque, char *err, size_t errlen)
             block_drain(a->parts.ide_medium[i]);
         }
     }
+    for (unsigned i = 0; ret == 0 && i < BOARD_AHCI_DRIVES; i++) {
+        if (a->parts.ahci_medium[i] != NULL) {
+            block_drain(a->parts.ahci_medium[i]);
+        }
+    }
     return ret;
 }
 
@@ -196,6 +202,30 @@ static void close_unplugged(void *opaque, bool keep_first)
             a->parts.ide_medium[i] = NULL;
         }
     }
+    for (unsigned i = keep_first ? 1 : 0; i < BOARD_AHCI_DRIVES; i++) {
+        if (a->parts.ahci[i] != NULL && !a->parts.ahci[i]->cdrom) {
+            block_close(a->parts.ahci_medium[i]);
+            a->parts.ahci_medium[i] = NULL;
+        }
+    }
+}
+
+/* Disks and CD drives at the AHCI controller; their media do not change at run time. */
+static void describe_ahci(const struct app *a, const struct option_drive *d, struct qmp_block *out)
+{
+    struct ide_drive_info info = {0};
+
+    ahci_info(a->handles.ahci, d->index, &info);
+    out->removable = d->cdrom;
+    out->locked = info.locked;
+    out->tray_open = info.tray_open;
+    out->inserted = info.medium != NULL;
+    out->path = d->path;
+    out->format = d->format;
+    if (info.medium != NULL) {
+        out->size_bytes = block_size_bytes(info.medium);
+        out->stats = block_get_stats(info.medium);
+    }
 }
 
 static bool env_block(void *opaque, unsigned i, struct qmp_block *out)
@@ -212,7 +242,11 @@ static bool env_block(void *opaque, unsigned i, struct qmp_block *out)
         .qdev = d->id,
         .readonly = d->readonly || d->cdrom,
     };
-    qmp_media_describe(&a->media, d->index, out);
+    if (d->bus == OPTION_BUS_AHCI) {
+        describe_ahci(a, d, out);
+    } else {
+        qmp_media_describe(&a->media, d->index, out);
+    }
     return true;
 }
 
@@ -229,17 +263,24 @@ static int open_drives(struct app *a)
                                    .cdrom = d->cdrom,
                                    .direct = d->direct};
 
-        if (d->bus != OPTION_BUS_IDE || d->index >= BOARD_IDE_DRIVES) {
+        struct block **medium = NULL;
+
+        if (d->bus == OPTION_BUS_IDE && d->index < BOARD_IDE_DRIVES) {
+            a->parts.ide[d->index] = d;
+            medium = &a->parts.ide_medium[d->index];
+        } else if (d->bus == OPTION_BUS_AHCI && d->index < BOARD_AHCI_DRIVES) {
+            a->parts.ahci[d->index] = d;
+            medium = &a->parts.ahci_medium[d->index];
+        } else {
             snprintf(a->err, sizeof(a->err), "drive %s: this bus is not emulated", d->id);
             return -1;
         }
-        a->parts.ide[d->index] = d;
         a->drives[a->drive_count++] = d;
         if (d->path == NULL) {
             continue;
         }
-        a->parts.ide_medium[d->index] = block_open(a->loop, &cfg, a->err, sizeof(a->err));
-        if (a->parts.ide_medium[d->index] == NULL) {
+        *medium = block_open(a->loop, &cfg, a->err, sizeof(a->err));
+        if (*medium == NULL) {
             return -1;
         }
     }
@@ -496,6 +537,9 @@ static void stop(struct app *a)
     }
     for (unsigned i = 0; i < BOARD_IDE_DRIVES; i++) {
         block_close(a->parts.ide_medium[i]);
+    }
+    for (unsigned i = 0; i < BOARD_AHCI_DRIVES; i++) {
+        block_close(a->parts.ahci_medium[i]);
     }
     loop_unwatch(&a->signals);
     if (a->signal_fd > 0) {

@@ -38,12 +38,6 @@ static bool wants_usb(const struct options *o, const char **what)
     return o->usb;
 }
 
-static bool wants_ahci(const struct options *o, const char **what)
-{
-    (void)what;
-    return o->ahci.present;
-}
-
 static bool wants_scsi(const struct options *o, const char **what)
 {
     (void)what;
@@ -53,7 +47,7 @@ static bool wants_scsi(const struct options *o, const char **what)
 static bool wants_drive_bus(const struct options *o, const char **what)
 {
     for (unsigned i = 0; i < o->drive_count; i++) {
-        if (o->drives[i].bus != OPTION_BUS_IDE) {
+        if (o->drives[i].bus != OPTION_BUS_IDE && o->drives[i].bus != OPTION_BUS_AHCI) {
             *what = o->drives[i].drive_id;
             return true;
         }
@@ -174,7 +168,6 @@ static const struct {
     {wants_usb_device, "-device: USB device ",
      " is not supported yet; take usb=, usbdevice= and usbversion= out of the guest's config"},
     {wants_usb, "-usb: ", "not supported yet; take usb= and usbdevice= out of the guest's config"},
-    {wants_ahci, "-device: ", "ahci is not supported yet; take hdtype= out of the guest's config"},
     {wants_scsi,
      "-device: ", "lsi53c895a is not supported yet; use hda or xvda instead of sda in disk="},
     {wants_drive_bus, "-drive: the bus of '", "' is not supported yet; use if=ide"},

@@ -13,6 +13,7 @@
  *     next    VGA                          hw/vga.c        0x3b4-0x3df, 0xa0000-0xbffff
  *                                          hw/stdvga.c     0x1ce-0x1cf; or hw/cirrus.c
  *     next    network cards                hw/rtl8139.c, hw/e1000.c
+ *     next    SATA (hdtype="ahci")         hw/ahci.c
  *     ISA     CMOS 14-127                  hw/cmos.c       0x70-0x71
  *             8042, keyboard, mouse        hw/i8042.c, hw/ps2.c   0x60, 0x64
  *             16550A                       hw/serial.c     0x3f8, 0x2f8, 0x3e8, 0x2e8
@@ -36,6 +37,7 @@
 #include "core/options.h"
 #include "core/pci.h"
 #include "hw/acpi_gpe.h"
+#include "hw/ahci.h"
 #include "hw/cmos.h"
 #include "hw/dma8237.h"
 #include "hw/e1000.h"
@@ -85,6 +87,9 @@ static void unplug(void *opaque, unsigned mask)
         bool keep_first = !(mask & XEN_UNPLUG_DISKS);
 
         piix_ide_unplug(handles->ide, keep_first);
+        if (handles->ahci != NULL) {
+            ahci_unplug(handles->ahci, keep_first);
+        }
         handles->disks_unplugged(handles->opaque, keep_first);
     }
 }
@@ -96,25 +101,41 @@ static void sleep_state(void *opaque, unsigned state)
     }
 }
 
+static void describe_drives(struct ide_drive_config *drives, const struct option_drive *const *d,
+                            struct block *const *media, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        drives[i].index = i;
+        if (d[i] == NULL) {
+            continue;
+        }
+        drives[i].present = true;
+        drives[i].cdrom = d[i]->cdrom;
+        drives[i].readonly = d[i]->readonly || d[i]->cdrom;
+        drives[i].medium = media[i];
+        drives[i].serial = d[i]->serial;
+        snprintf(drives[i].id, sizeof(drives[i].id), "%s", d[i]->id);
+    }
+}
+
 static int create_ide(struct board *b, const struct board_parts *parts, struct board_handles *out)
 {
     struct ide_drive_config drives[BOARD_IDE_DRIVES] = {0};
 
-    for (unsigned i = 0; i < BOARD_IDE_DRIVES; i++) {
-        const struct option_drive *d = parts->ide[i];
-
-        drives[i].index = i;
-        if (d == NULL) {
-            continue;
-        }
-        drives[i].present = true;
-        drives[i].cdrom = d->cdrom;
-        drives[i].readonly = d->readonly || d->cdrom;
-        drives[i].medium = parts->ide_medium[i];
-        drives[i].serial = d->serial;
-        snprintf(drives[i].id, sizeof(drives[i].id), "%s", d->id);
-    }
+    describe_drives(drives, parts->ide, parts->ide_medium, BOARD_IDE_DRIVES);
     return piix_ide_create(b, DEVFN_IDE, drives, &out->ide);
+}
+
+static int create_ahci(struct board *b, const struct options *o, const struct board_parts *parts,
+                       struct board_handles *out)
+{
+    struct ide_drive_config drives[BOARD_AHCI_DRIVES] = {0};
+
+    if (!o->ahci.present) {
+        return 0;
+    }
+    describe_drives(drives, parts->ahci, parts->ahci_medium, BOARD_AHCI_DRIVES);
+    return ahci_create(b, o->ahci.devfn, drives, &out->ahci);
 }
 
 static int create_cmos(struct board *b, const struct options *o, const struct piix_ide *ide,
@@ -251,6 +272,7 @@ int board_populate(struct board *b, const struct options *o, const struct board_
         CREATE("network card", create_nic(b, &o->nics[i], &parts->nic_rom[i], parts->net[i]));
         handles->nic_devfn[handles->nic_count++] = o->nics[i].devfn;
     }
+    CREATE("SATA controller", create_ahci(b, o, parts, handles));
     if (o->pvdevice.present) {
         CREATE("xen-pvdevice", xen_pvdevice_create(b, o->pvdevice.devfn, o->pvdevice.device_id,
                                                    o->pvdevice.revision));

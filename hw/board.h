@@ -9,6 +9,7 @@
 #include "core/board.h"
 #include "firmware/rom.h"
 
+struct ahci;
 struct block;
 struct chardev;
 struct display;
@@ -17,7 +18,7 @@ struct net;
 struct options;
 struct piix_ide;
 
-enum { BOARD_IDE_DRIVES = 4, BOARD_SERIALS = 4, BOARD_NICS = 8 };
+enum { BOARD_IDE_DRIVES = 4, BOARD_AHCI_DRIVES = 6, BOARD_SERIALS = 4, BOARD_NICS = 8 };
 
 /* What the devices stand on, opened by main.c, borrowed here; must outlive the board. */
 struct board_parts {
@@ -26,8 +27,10 @@ struct board_parts {
     struct rom vga_rom;                               /* len 0: no adapter, or one without BIOS */
     struct block *ide_medium[BOARD_IDE_DRIVES];       /* NULL: empty CD drive or no drive */
     const struct option_drive *ide[BOARD_IDE_DRIVES]; /* NULL: no drive at this place */
-    struct chardev *serial[BOARD_SERIALS];            /* NULL: no port at this place */
-    struct rom nic_rom[BOARD_NICS]; /* len 0: no boot ROM */
+    struct block *ahci_medium[BOARD_AHCI_DRIVES];     /* the same for the AHCI controller's ports */
+    const struct option_drive *ahci[BOARD_AHCI_DRIVES];
+    struct chardev *serial[BOARD_SERIALS]; /* NULL: no port at this place */
+    struct rom nic_rom[BOARD_NICS];        /* len 0: no boot ROM */
     struct net
         *net[BOARD_NICS]; /* of the NIC with this number; NULL: no NIC, or one without a cable */
 };
@@ -35,6 +38,7 @@ struct board_parts {
 /* Between the machine and main.c; must outlive the board. */
 struct board_handles {
     struct piix_ide *ide; /* set by board_populate(), like all up to nic_count */
+    struct ahci *ahci;    /* NULL: none */
     struct pci_bus *pci;
     const struct board_parts *parts;
     uint8_t nic_devfn[BOARD_NICS];

@@ -413,29 +413,37 @@ static const struct pci_device_ops ops = {
     .config_written = piix_ide_config_written,
 };
 
-/* The drives' identities are those of the peer, so that an installed guest finds the drives it
- * knows. */
-static int init_drive(struct piix_ide *ide, struct board *b, unsigned i,
-                      const struct ide_drive_config *dc)
+int ide_drive_identity(const struct ide_drive_config *dc, unsigned number, struct ata_config *cfg)
 {
-    struct ata_config cfg = {.present = dc->present, .cdrom = dc->cdrom};
+    *cfg = (struct ata_config){.present = dc->present, .cdrom = dc->cdrom};
     if (dc->present && !dc->cdrom) {
         if (dc->medium == NULL) {
             return -EINVAL;
         }
-        cfg.sectors = block_size_bytes(dc->medium) / ATA_SECTOR;
-        cfg.heads = 16;
-        cfg.spt = 63;
-        uint64_t cylinders = cfg.sectors / (16 * 63);
-        cfg.cylinders = (uint16_t)(cylinders > 16383 ? 16383 : cylinders < 2 ? 2 : cylinders);
+        cfg->sectors = block_size_bytes(dc->medium) / ATA_SECTOR;
+        cfg->heads = 16;
+        cfg->spt = 63;
+        uint64_t cylinders = cfg->sectors / (16 * 63);
+        cfg->cylinders = (uint16_t)(cylinders > 16383 ? 16383 : cylinders < 2 ? 2 : cylinders);
     }
     if (dc->serial != NULL) {
-        snprintf(cfg.serial, sizeof(cfg.serial), "%s", dc->serial);
+        snprintf(cfg->serial, sizeof(cfg->serial), "%s", dc->serial);
     } else {
-        snprintf(cfg.serial, sizeof(cfg.serial), "QM%05u", i + 1);
+        snprintf(cfg->serial, sizeof(cfg->serial), "QM%05u", number);
     }
-    snprintf(cfg.model, sizeof(cfg.model), "%s", dc->cdrom ? "QEMU DVD-ROM" : "QEMU HARDDISK");
-    snprintf(cfg.firmware, sizeof(cfg.firmware), "2.5+");
+    snprintf(cfg->model, sizeof(cfg->model), "%s", dc->cdrom ? "QEMU DVD-ROM" : "QEMU HARDDISK");
+    snprintf(cfg->firmware, sizeof(cfg->firmware), "2.5+");
+    return 0;
+}
+
+static int init_drive(struct piix_ide *ide, struct board *b, unsigned i,
+                      const struct ide_drive_config *dc)
+{
+    struct ata_config cfg;
+    int rc = ide_drive_identity(dc, i + 1, &cfg);
+    if (rc != 0) {
+        return rc;
+    }
     snprintf(ide->id[i], sizeof(ide->id[i]), "%s", dc->id);
     struct block *medium = dc->present ? dc->medium : NULL;
     return ata_init(drive(ide, i), &cfg, medium, &host_ops, &ide->channel[i / 2], b->loop);

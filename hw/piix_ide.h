@@ -30,6 +30,11 @@ struct ide_drive_info {
 };
 
 struct piix_ide;
+struct ata_config;
+
+/* What a drive says of itself: the peer's identities, so that an installed guest finds the drives
+ * it knows. number: of the serial number when dc has none. 0; -EINVAL: a disk without a medium. */
+int ide_drive_identity(const struct ide_drive_config *dc, unsigned number, struct ata_config *cfg);
 
 /* Creates the function at devfn. drives[i] describes drive i (drives[i].index == i when present).
  * Borrows the media: they must outlive the board or be taken out first. 0 or -errno; -EINVAL: a

@@ -728,7 +728,6 @@ static const struct {
     {D "-usb", "-usb: not supported yet; take usb= and usbdevice= out of the guest's config"},
     {D "-usbdevice tablet", "-device: USB device usb-tablet is not supported yet; take usb=, usbdevice= and "
                             "usbversion= out of the guest's config"},
-    {D "-device ahci,id=ahci0", "-device: ahci is not supported yet; take hdtype= out of the guest's config"},
     {D "-device lsi53c895a", "-device: lsi53c895a is not supported yet; use hda or xvda instead of sda in disk="},
     {D "-fda /f", "-drive: the bus of 'drive0-hd0' is not supported yet; use if=ide"},
     {D "-drive file=/a,format=qcow2",
