@@ -105,6 +105,8 @@ void ata_fail(struct ata *d, uint8_t error)
 
 /* ---- resets ---- */
 
+enum { MULTIPLE_DEFAULT = 16 };
+
 /* ATA-6 9.12: what reset and some commands leave in the registers. */
 void ata_signature(struct ata *d)
 {
@@ -144,6 +146,9 @@ static void reset_finish(struct ata *d)
     stop_transfer(d);
     ata_diagnose(d);
     d->r.standby = d->r.locked = false;
+    if (!d->r.keep) { /* ATA-6 8.46.20; the transfer mode stays in any case, 8.46.11 */
+        d->r.multiple = d->cfg.cdrom ? 0 : MULTIPLE_DEFAULT;
+    }
     d->r.sense_key = d->r.asc = d->r.ascq = 0;
 }
 
@@ -164,7 +169,7 @@ void ata_settle(struct ata *d)
 {
     if (d->h.in_flight) {
         bool running = d->h.running;
-        d->h.running = true; /* or a long transfer would go on in here to its end */
+        d->h.running = true;            /* or a long transfer would go on in here to its end */
         (void)block_drain(d->h.medium); /* its error has reached io_done() */
         d->h.running = running;
         ata_dma_kick(d);
@@ -179,7 +184,6 @@ void ata_power_on(struct ata *d)
     ata_irq_clear(d);
     memset(&d->r, 0, sizeof(d->r));
     d->r.tray_open = tray_open;
-    d->r.multiple = d->cfg.cdrom ? 0 : 16;
     d->r.heads = d->cfg.heads;
     d->r.spt = d->cfg.spt;
     d->r.udma = 5 + 1;
@@ -591,14 +595,15 @@ static void save_pair(struct save_stream *s, uint8_t pair[2])
 
 static void save_regs(struct save_stream *s, struct ata_regs *r)
 {
-    uint8_t *const bytes[] = {&r->device,   &r->status, &r->error,        &r->command,
-                              &r->multiple, &r->heads,  &r->spt,          &r->swdma,
-                              &r->mwdma,    &r->udma,   &r->smart_errors, &r->phase,
-                              &r->next,     &r->stream, &r->sense_key,    &r->asc,
-                              &r->ascq,     &r->ua_asc, &r->media_events,  &r->raw_flags};
-    bool *const flags[] = {
-        &r->hob,     &r->irq,   &r->write_cache, &r->look_ahead, &r->smart,     &r->smart_autosave,
-        &r->standby, &r->write, &r->fua,         &r->packet_dma, &r->tray_open, &r->locked};
+    uint8_t *const bytes[] = {
+        &r->device, &r->status,       &r->error,     &r->command, &r->multiple,     &r->heads,
+        &r->spt,    &r->swdma,        &r->mwdma,     &r->udma,    &r->smart_errors, &r->phase,
+        &r->next,   &r->stream,       &r->sense_key, &r->asc,     &r->ascq,         &r->test_last,
+        &r->ua_asc, &r->media_events, &r->raw_flags};
+    bool *const flags[] = {&r->keep,        &r->tests_full, &r->hob,   &r->irq,
+                           &r->write_cache, &r->look_ahead, &r->smart, &r->smart_autosave,
+                           &r->standby,     &r->write,      &r->fua,   &r->packet_dma,
+                           &r->tray_open,   &r->locked};
     uint32_t *const longs[] = {&r->buf_pos, &r->buf_end, &r->buf_fill, &r->left};
 
     save_pair(s, r->feature);
@@ -619,6 +624,7 @@ static void save_regs(struct save_stream *s, struct ata_regs *r)
     save_u16(s, &r->byte_limit);
     save_u64(s, &r->lba);
     save_bytes(s, r->cdb, sizeof(r->cdb));
+    save_bytes(s, r->tests, sizeof(r->tests));
 }
 
 /* What the transfer code relies on. Only drives that wait for the guest or the loop are saved, none
@@ -657,8 +663,8 @@ static bool regs_valid(const struct ata *d, const struct ata_regs *r)
     uint64_t sectors = bytes / unit_bytes(d);
     return r->next < ATA_NEXTS && r->stream < ATA_STREAMS && r->swdma <= 3 && r->mwdma <= 3 &&
            r->udma <= 6 && r->multiple <= 16 && (r->multiple & (r->multiple - 1)) == 0 &&
-           r->heads <= 16 && r->buf_pos <= r->buf_end && r->buf_end <= r->buf_fill &&
-           r->buf_fill <= ATA_BUF_BYTES && r->block_sectors <= 16 &&
+           r->heads <= 16 && r->test_last <= ATA_SELF_TESTS && r->buf_pos <= r->buf_end &&
+           r->buf_end <= r->buf_fill && r->buf_fill <= ATA_BUF_BYTES && r->block_sectors <= 16 &&
            (d->cfg.present || r->phase == ATA_IDLE) &&
            (r->left == 0 || (r->lba <= sectors && r->left <= sectors - r->lba)) &&
            transfer_valid(d, r);

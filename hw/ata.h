@@ -59,6 +59,7 @@ enum {
     ATA_BUF_BYTES = 68 << 10, /* a 64 KiB DRQ block that starts anywhere in a CD sector */
     ATA_PIO_AHEAD = 128,      /* sectors read at once for a PIO command */
     ATA_CDB = 12,
+    ATA_SELF_TESTS = 21,       /* entries of the SMART self-test log */
     ATA_DMA_BUDGET = 1 << 20,  /* bytes moved before the loop gets a turn */
     ATA_DMA_CHUNK = 512 << 10, /* bytes per image request */
 };
@@ -143,7 +144,11 @@ struct ata_regs {
     uint8_t heads, spt;         /* current translation */
     uint8_t swdma, mwdma, udma; /* selected modes + 1; 0: not selected */
     bool write_cache, look_ahead, smart, smart_autosave, standby;
+    bool keep; /* SET FEATURES 66h: a soft reset leaves the settings alone */
     uint8_t smart_errors;
+    uint8_t tests[ATA_SELF_TESTS]; /* self-test log: subcommands */
+    uint8_t test_last;             /* most recent entry, 1.., 0: none */
+    bool tests_full;
 
     /* The transfer. */
     uint8_t phase, next, stream; /* enum ata_phase, ata_next, ata_stream */
@@ -160,8 +165,8 @@ struct ata_regs {
     uint8_t ua_asc; /* unit attention to report, 0: none */
     bool packet_dma, tray_open, locked;
     uint8_t media_events; /* GET EVENT STATUS NOTIFICATION: 1 << code of what is to be reported */
-    uint8_t raw_flags;   /* READ CD: byte 9 */
-    uint16_t byte_limit; /* PACKET: bytes per DRQ block */
+    uint8_t raw_flags;    /* READ CD: byte 9 */
+    uint16_t byte_limit;  /* PACKET: bytes per DRQ block */
 };
 
 struct ata_host {

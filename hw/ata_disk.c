@@ -180,6 +180,20 @@ void ata_disk_write_block(struct ata *d)
     ata_buf_io(d, BLOCK_WRITE, d->r.lba * ATA_SECTOR, 0, d->r.buf_end, write_done);
 }
 
+/* The whole range is looked at before the first sector moves. When it leaves the disk, the
+ * registers get the first address that does (ATA-6 8.34.6). */
+static bool on_disk(struct ata *d, uint64_t lba, uint32_t count)
+{
+    if (lba >= d->cfg.sectors) {
+        return false;
+    }
+    if (count > d->cfg.sectors - lba) {
+        put_lba(d, d->cfg.sectors);
+        return false;
+    }
+    return true;
+}
+
 static void cmd_rw(struct ata *d, unsigned flags)
 {
     struct ata_regs *r = &d->r;
@@ -189,8 +203,7 @@ static void cmd_rw(struct ata *d, unsigned flags)
         ata_fail(d, ATA_ABRT);
         return;
     }
-    if (!get_range(d, flags, &lba, &count) || lba >= d->cfg.sectors ||
-        count > d->cfg.sectors - lba) {
+    if (!get_range(d, flags, &lba, &count) || !on_disk(d, lba, count)) {
         ata_fail(d, ATA_IDNF);
         return;
     }
@@ -215,8 +228,7 @@ static void cmd_verify(struct ata *d, unsigned flags)
 {
     uint64_t lba;
     uint32_t count;
-    if (!get_range(d, flags, &lba, &count) || lba >= d->cfg.sectors ||
-        count > d->cfg.sectors - lba) {
+    if (!get_range(d, flags, &lba, &count) || !on_disk(d, lba, count)) {
         ata_fail(d, ATA_IDNF);
     } else {
         ata_ok(d);
@@ -452,6 +464,10 @@ static void cmd_set_features(struct ata *d, unsigned flags)
             return;
         }
         break;
+    case 0x66:
+    case 0xcc:
+        r->keep = r->feature[0] == 0x66;
+        break;
     case 0x55:
     case 0xaa:
         r->look_ahead = r->feature[0] == 0xaa;
@@ -461,9 +477,7 @@ static void cmd_set_features(struct ata *d, unsigned flags)
     case 0x85:
     case 0x42:
     case 0xc2:
-    case 0x66:
     case 0x67:
-    case 0xcc:
     case 0x96:
     case 0x9a:
         break;
@@ -564,16 +578,18 @@ static void cmd_identify(struct ata *d, unsigned flags)
 
 /* ---- SMART, ATA-6 8.54 ---- */
 
+enum { POWER_ON_HOURS = 1 };
+
 static const struct smart_attribute {
-    uint8_t id, flags, value, worst, raw[3], threshold;
+    uint8_t id, flags, value, worst, raw[4], threshold;
 } smart_attributes[] = {
-    {1, 0x03, 100, 100, {0, 0, 0}, 6},    /* raw read error rate */
-    {3, 0x03, 100, 100, {16, 0, 0}, 0},   /* spin-up time */
-    {4, 0x02, 100, 100, {100, 0, 0}, 20}, /* start/stop count */
-    {5, 0x03, 100, 100, {0, 0, 0}, 36},   /* reallocated sectors */
-    {9, 0x03, 100, 100, {1, 0, 0}, 0},    /* power-on hours */
-    {12, 0x03, 100, 100, {0, 0, 0}, 0},   /* power cycles */
-    {190, 0x03, 69, 69, {31, 0, 31}, 50}, /* temperature */
+    {1, 0x03, 100, 100, {0, 0, 0}, 6},              /* raw read error rate */
+    {3, 0x03, 100, 100, {16, 0, 0}, 0},             /* spin-up time */
+    {4, 0x02, 100, 100, {100, 0, 0}, 20},           /* start/stop count */
+    {5, 0x03, 100, 100, {0, 0, 0}, 36},             /* reallocated sectors */
+    {9, 0x03, 100, 100, {POWER_ON_HOURS, 0, 0}, 0}, /* power-on hours */
+    {12, 0x03, 100, 100, {0, 0, 0}, 0},             /* power cycles */
+    {190, 0x03, 69, 69, {31, 0, 31, 31}, 50},       /* temperature */
 };
 
 static void smart_checksum(uint8_t *buf)
@@ -605,12 +621,14 @@ static void smart_tables(struct ata *d, bool thresholds)
     }
     if (!thresholds) {
         buf[362] = d->r.smart_autosave ? 0x82 : 0x02; /* off-line collection completed */
-        buf[364] = 0x20;                              /* seconds it takes */
-        buf[367] = 1 << 4 | 1 << 3 | 1;               /* self-tests, EXECUTE OFF-LINE IMMEDIATE */
-        buf[368] = 3;                                 /* saves attributes */
-        buf[370] = 1;                                 /* error log */
-        buf[372] = 2; /* minutes of a short and an extended self-test */
+        buf[364] = 0x20;                              /* seconds it takes: 288 */
+        buf[365] = 0x01;
+        buf[367] = 1 << 4 | 1 << 3 | 1; /* self-tests, EXECUTE OFF-LINE IMMEDIATE */
+        buf[368] = 3;                   /* saves attributes */
+        buf[370] = 1;                   /* error log */
+        buf[372] = 2; /* minutes of a short, an extended, a conveyance self-test */
         buf[373] = 54;
+        buf[374] = 1;
     }
     smart_checksum(buf);
     ata_pio(d, ATA_PIO_IN, ATA_NEXT_END, 0, ATA_SECTOR, true);
@@ -621,24 +639,38 @@ static void smart_log(struct ata *d)
     uint8_t *buf = d->h.buf;
     memset(buf, 0, ATA_SECTOR);
     switch (d->r.lba_low[0]) {
-    case 0x00: /* directory: the summary error log and the self-test log have one sector each */
+    case 0x01: /* summary error log: no errors */
         buf[0] = 1;
-        buf[2 * 1] = 1;
-        buf[2 * 6] = 1;
         break;
-    case 0x01:
+    case 0x06: /* self-test log, 8.54.6.8.4: no test has failed */
         buf[0] = 1;
-        smart_checksum(buf);
-        break;
-    case 0x06:
-        buf[0] = 1;
-        smart_checksum(buf);
+        for (unsigned i = 0; i < (d->r.tests_full ? ATA_SELF_TESTS : d->r.test_last); i++) {
+            buf[2 + 24 * i] = d->r.tests[i];
+            buf[2 + 24 * i + 2] = POWER_ON_HOURS;
+        }
+        buf[508] = d->r.test_last;
         break;
     default:
         ata_fail(d, ATA_ABRT);
         return;
     }
+    smart_checksum(buf);
     ata_pio(d, ATA_PIO_IN, ATA_NEXT_END, 0, ATA_SECTOR, true);
+}
+
+/* EXECUTE OFF-LINE IMMEDIATE: the off-line routine, the short and the extended self-test, which end
+ * at once. */
+static bool smart_test(struct ata *d)
+{
+    if (d->r.lba_low[0] > 2) {
+        return false;
+    }
+    if (d->r.test_last == ATA_SELF_TESTS) {
+        d->r.test_last = 0;
+        d->r.tests_full = true;
+    }
+    d->r.tests[d->r.test_last++] = d->r.lba_low[0];
+    return true;
 }
 
 static void cmd_smart(struct ata *d, unsigned flags)
@@ -660,9 +692,11 @@ static void cmd_smart(struct ata *d, unsigned flags)
     case 0xd2: /* attribute autosave */
         r->smart_autosave = r->count[0] != 0;
         break;
-    case 0xd3: /* save attribute values: they do not change */
-        break;
-    case 0xd4: /* off-line test: done at once; the captive forms answer by register as well */
+    case 0xd4:
+        if (!smart_test(d)) {
+            ata_fail(d, ATA_ABRT);
+            return;
+        }
         break;
     case 0xd5:
         smart_log(d);
@@ -724,12 +758,12 @@ static const struct ata_cmd commands[256] = {
     [0x42] = {cmd_verify, DISK | EXT},
     [0x70] = {cmd_seek, DISK},
     [0x91] = {cmd_init_params, DISK},
-    [0x94] = {cmd_standby, DISK | CD}, /* the 9x power commands are the ATA-1 names of Ex */
-    [0x95] = {cmd_idle, DISK | CD},
-    [0x96] = {cmd_standby, DISK | CD},
-    [0x97] = {cmd_idle, DISK | CD},
-    [0x98] = {cmd_check_power, DISK | CD},
-    [0x99] = {cmd_standby, DISK | CD},
+    [0x94] = {cmd_standby, DISK}, /* the 9x power commands are the ATA-1 names of Ex */
+    [0x95] = {cmd_idle, DISK},
+    [0x96] = {cmd_standby, DISK},
+    [0x97] = {cmd_idle, DISK},
+    [0x98] = {cmd_check_power, DISK},
+    [0x99] = {cmd_standby, DISK},
     [0xa0] = {cmd_packet, CD},
     [0xa1] = {cmd_identify, CD},
     [0xb0] = {cmd_smart, DISK},
@@ -742,8 +776,8 @@ static const struct ata_cmd commands[256] = {
     [0xcb] = {cmd_rw, DISK | WRITE | DMA},
     [0xe0] = {cmd_standby, DISK | CD},
     [0xe1] = {cmd_idle, DISK | CD},
-    [0xe2] = {cmd_standby, DISK | CD},
-    [0xe3] = {cmd_idle, DISK | CD},
+    [0xe2] = {cmd_standby, DISK},
+    [0xe3] = {cmd_idle, DISK},
     [0xe5] = {cmd_check_power, DISK | CD},
     [0xe6] = {cmd_standby, DISK | CD},
     [0xe7] = {cmd_flush, DISK | CD},
@@ -766,10 +800,10 @@ void ata_command(struct ata *d, uint8_t command)
         ata_soft_reset(d); /* ATA-6 9.13: at any time, no interrupt */
         return;
     }
+    ata_irq_clear(d); /* ATA-6 9.3: ends "interrupt pending", accepted or not */
     if ((r->status & (ATA_BSY | ATA_DRQ)) != 0) {
         return;
     }
-    ata_irq_clear(d);
     r->command = command;
     r->hob = false;
     r->error = 0;

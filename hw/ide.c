@@ -139,6 +139,11 @@ static void command(struct ide_channel *c, uint8_t value)
         ata_command(ide_selected(c), value);
         return;
     }
+    const struct ata *d = ide_selected(c);
+    if (d->cfg.present && (d->r.status & (ATA_BSY | ATA_DRQ)) != 0) {
+        ata_command(ide_selected(c), value); /* as any command in the middle of another */
+        return;
+    }
     /* ATA-6 8.11: both drives do it, drive 0 answers for both. */
     c->r.select = 0;
     ata_command(&c->drive[0], value);
