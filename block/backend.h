@@ -55,3 +55,4 @@ struct block {
 void block_complete(struct block *b, struct block_request *req, int error);
 
 extern const struct block_backend block_raw;   /* protocol of files and block devices, format "raw" */
+extern const struct block_backend block_vhd;   /* format "vpc" */

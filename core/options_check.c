@@ -58,7 +58,8 @@ static bool wants_drive_bus(const struct options *o, const char **what)
 static bool wants_format(const struct options *o, const char **what)
 {
     for (unsigned i = 0; i < o->drive_count; i++) {
-        if (o->drives[i].path && strcmp(o->drives[i].format, "raw") != 0) {
+        if (o->drives[i].path &&
+            !optword_in("raw|vpc|qcow2", o->drives[i].format, strlen(o->drives[i].format))) {
             *what = o->drives[i].format;
             return true;
         }
