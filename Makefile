@@ -10,7 +10,7 @@ B       := build
 CC      ?= gcc
 CLANG   ?= clang
 PKGS    := xendevicemodel xenforeignmemory xenevtchn xengnttab xencall xentoolcore xentoollog xenstore \
-           libvncserver json-c liburing
+           libvncserver json-c liburing zlib
 WARN    := -Wall -Wextra -Werror -Wconversion -Wimplicit-fallthrough -Wvla -Wshadow
 CPPFLAGS += -I. -D_GNU_SOURCE -DHVM_DM_VERSION='"$(VERSION)"' -DHVM_DM_DATADIR='"$(PREFIX)/share/hvm-dm"'
 CFLAGS  ?= -O2 -g
@@ -35,8 +35,8 @@ DM_OBJ   := $(DM_SRC:%.c=$(B)/%.o)
 # Unit tests: one cmocka program per tests/unit/test_*.c.
 UNIT     := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c tests/unit/xen/test_*.c))
 UNIT_SUP := $(filter-out tests/unit/test_%.c,$(wildcard tests/unit/*.c))
-# Those of tests/unit/xen/ link ioreq/ and pv/ themselves, on Xen's libraries replaced by xen_fake.c.
-XEN_SUP  := tests/unit/xen/xen_fake.c $(wildcard ioreq/*.c pv/*.c) $(LIB_SRC)
+# Those of tests/unit/xen/ link ioreq/ and pv/ themselves, on Xen's libraries replaced by xen_fake*.c.
+XEN_SUP  := $(wildcard tests/unit/xen/xen_fake*.c) tests/unit/block_fake.c $(wildcard ioreq/*.c pv/*.c) $(LIB_SRC)
 
 # Fuzz targets: clang, libFuzzer, ASan, UBSan, in objects of their own.
 FUZZ     := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -87,7 +87,8 @@ $(B)/tests/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.o $(FUZZ_LIB_OBJ)
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer -pthread -o $@ $^ $(PKG_LIBS)
 
-$(B)/tests/fuzz/fuzz_ioreq: $(B)/fuzz/tests/fuzz/fuzz_ioreq.o $(XEN_SUP:%.c=$(B)/fuzz/%.o)
+$(B)/tests/fuzz/fuzz_ioreq $(B)/tests/fuzz/fuzz_qdisk: $(B)/tests/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.o \
+		$(XEN_SUP:%.c=$(B)/fuzz/%.o)
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer -pthread -o $@ $^ $(PKG_LIBS)
 

@@ -24,6 +24,7 @@
 #include "monitor/qmp.h"
 #include "monitor/qmp_block.h"
 #include "net/net.h"
+#include "pv/pv.h"
 #include "ui/display.h"
 #include "ui/input.h"
 #include "ui/vnc.h"
@@ -34,6 +35,7 @@ struct app {
     struct options o;
     struct loop *loop;
     struct platform *platform;
+    struct pv *pv;
     struct board board;
     bool board_made;
     struct board_parts parts;
@@ -73,6 +75,9 @@ static int set_running(struct app *a, bool running, char *err, size_t errlen)
             }
         }
         platform_set_running(a->platform, running);
+        if (a->pv != NULL) {
+            pv_set_running(a->pv, running);
+        }
     }
     return 0;
 }
@@ -228,13 +233,36 @@ static void describe_ahci(const struct app *a, const struct option_drive *d, str
     }
 }
 
+/* A disk of the PV drivers, behind the emulated drives in the list: xentop finds its counters by the
+ * path. */
+static bool pv_block(struct app *a, unsigned i, struct qmp_block *out)
+{
+    struct pv_disk d;
+
+    if (a->pv == NULL || !pv_disk(a->pv, i, &d)) {
+        return false;
+    }
+    *out = (struct qmp_block){.device = d.name,
+                              .qdev = d.name,
+                              .removable = d.cdrom,
+                              .inserted = d.block != NULL,
+                              .path = d.path,
+                              .format = d.format,
+                              .readonly = d.readonly};
+    if (d.block != NULL) {
+        out->size_bytes = block_size_bytes(d.block);
+        out->stats = block_get_stats(d.block);
+    }
+    return true;
+}
+
 static bool env_block(void *opaque, unsigned i, struct qmp_block *out)
 {
     struct app *a = opaque;
     const struct option_drive *d;
 
     if (i >= a->drive_count) {
-        return false;
+        return pv_block(a, i - a->drive_count, out);
     }
     d = a->drives[i];
     *out = (struct qmp_block){
@@ -506,6 +534,10 @@ static int start(struct app *a)
     if (a->o.start_paused) {
         return 0; /* dm_restrict: readiness is the answer to query-status */
     }
+    a->pv = pv_create(a->loop, a->o.domid, a->err, sizeof(a->err));
+    if (a->pv == NULL) {
+        return -1;
+    }
     if (set_running(a, true, a->err, sizeof(a->err)) != 0) {
         return -1;
     }
@@ -518,6 +550,7 @@ static void stop(struct app *a)
     if (a->started) {
         platform_set_running(a->platform, false);
     }
+    pv_destroy(a->pv);
     qmp_destroy(a->qmp);
     qmp_media_fini(&a->media);
     if (a->board_made) {

@@ -122,6 +122,11 @@ bool fx_ioreq_raw(struct fx_vcpu *v, uint32_t server, struct ioreq *req, uint64_
 bool fx_ioreq_buffered(uint32_t server, uint8_t type, bool read, uint32_t addr, uint32_t size,
                        uint64_t data);
 
+/* A port of the guest's own that the device model may bind: its number, 0 if there is none left. */
+uint32_t fx_port_new(void);
+/* The guest raises it. False: no such port. */
+bool fx_port_notify(uint32_t port);
+
 /* INVALIDATE to every enabled server, from this vCPU. */
 bool fx_invalidate(struct fx_vcpu *v, char *error, size_t error_len);
 

@@ -8,7 +8,7 @@ CFLAGS ?= -O2 -g
 FAKEXEN_CFLAGS := -std=c11 -D_GNU_SOURCE -Itests/fakexen -pthread -MMD -MP -Wall -Wextra -Werror \
 	-Wconversion -Wimplicit-fallthrough -Wvla -Wshadow
 FAKEXEN_LIB_OBJS := $(patsubst %,$(FAKEXEN_BUILD)/%.pic.o, \
-	lib_core lib_dm lib_evtchn lib_mem lib_call lib_xs rangeset)
+	lib_core lib_dm lib_evtchn lib_mem lib_call lib_xs lib_gnttab rangeset)
 FAKEXEN_OBJS := $(patsubst %,$(FAKEXEN_BUILD)/%.o, \
 	main domain xenstore dm ioreq inxen garbage qtest bench nic nic_drivers rangeset)
 FAKEXEN_TARGETS := $(FAKEXEN_BUILD)/libfakexen.so $(FAKEXEN_BUILD)/fakexen \

@@ -69,10 +69,11 @@ struct fx_server {
 
 enum { FX_PORT_PENDING = 1, FX_PORT_MASKED = 2 };
 
-struct fx_xen_port { /* the end that Xen holds for a vCPU or a buffered ring */
+struct fx_xen_port { /* the end that Xen holds for a vCPU or a buffered ring, or a guest's own port */
     bool in_use;
-    int32_t vcpu; /* -1: buffered ring */
+    int32_t vcpu; /* -1: buffered ring, or the guest's */
     uint32_t local; /* 0: not bound */
+    _Atomic uint32_t notified; /* the guest's: events so far */
 };
 
 struct fx_local_port { /* the device model's end */

@@ -51,6 +51,28 @@ static void notify_port(uint32_t xen_port)
     }
 }
 
+uint32_t fx_port_new(void)
+{
+    uint32_t port = 0;
+
+    fx_lock(fx_sh);
+    for (uint32_t i = FX_FIRST_XEN_PORT; i < FX_PORTS && !port; i++)
+        if (!fx_sh->xen_port[i].in_use) {
+            fx_sh->xen_port[i] = (struct fx_xen_port){ .in_use = true, .vcpu = -1 };
+            port = i;
+        }
+    fx_unlock(fx_sh);
+    return port;
+}
+
+bool fx_port_notify(uint32_t port)
+{
+    if (port >= FX_PORTS || !fx_sh->xen_port[port].in_use)
+        return false;
+    notify_port(port);
+    return true;
+}
+
 /* ---- RAM ---- */
 
 static void ram_read(uint64_t gpa, void *to, size_t len)

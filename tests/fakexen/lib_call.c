@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* libfakexen.so: libxencall, the libxenctrl calls a device model makes, libxengnttab (refuses). */
+/* libfakexen.so: libxencall, the libxenctrl calls a device model makes. */
 #include "lib.h"
 
 #include <errno.h>
@@ -7,7 +7,6 @@
 
 #include <xen/memory.h>
 #include <xencall.h>
-#include <xengnttab.h>
 
 /* xenctrl.h does not compile as strict C11 (anonymous structs, typeof), so the few calls are
  * declared here. */
@@ -29,10 +28,6 @@ struct xencall_handle {
 };
 
 struct xc_interface_core {
-    int unused;
-};
-
-struct xengntdev_handle { /* xengnttab_handle */
     int unused;
 };
 
@@ -257,59 +252,4 @@ void xencall_free_buffer(xencall_handle *xcall, void *p)
 {
     (void)xcall;
     free(p);
-}
-
-/* ---- libxengnttab: the fake has no frontends, so there is never a grant to map ---- */
-
-xengnttab_handle *xengnttab_open(struct xentoollog_logger *logger, unsigned open_flags)
-{
-    (void)logger;
-    (void)open_flags;
-    if (fx_attach() < 0)
-        return NULL;
-    return calloc(1, sizeof(struct xengntdev_handle));
-}
-
-int xengnttab_close(xengnttab_handle *xgt)
-{
-    free(xgt);
-    return 0;
-}
-
-int xengnttab_set_max_grants(xengnttab_handle *xgt, uint32_t nr_grants)
-{
-    (void)xgt;
-    (void)nr_grants;
-    return 0;
-}
-
-void *xengnttab_map_domain_grant_refs(xengnttab_handle *xgt, uint32_t count, uint32_t domid,
-                                      uint32_t *refs, int prot)
-{
-    (void)xgt;
-    (void)count;
-    (void)domid;
-    (void)refs;
-    (void)prot;
-    errno = EINVAL;
-    return NULL;
-}
-
-int xengnttab_unmap(xengnttab_handle *xgt, void *start_address, uint32_t count)
-{
-    (void)xgt;
-    (void)start_address;
-    (void)count;
-    errno = EINVAL;
-    return -1;
-}
-
-int xengnttab_grant_copy(xengnttab_handle *xgt, uint32_t count,
-                         xengnttab_grant_copy_segment_t *segs)
-{
-    (void)xgt;
-    (void)count;
-    (void)segs;
-    errno = EINVAL;
-    return -1;
 }

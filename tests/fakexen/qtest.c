@@ -572,6 +572,40 @@ static void x_xs_rm(struct fx_client *c, struct words *ws, FILE *out)
     fprintf(out, ws->n > 2 && fx_xs_remove(ws->w[2]) ? "OK" : "FAIL no such node");
 }
 
+/* Event channels of the guest's own, for PV frontends: a new one; an event for the device model; wait until it has
+ * raised COUNT in all. */
+static void x_port_new(struct fx_client *c, struct words *ws, FILE *out)
+{
+    (void)c;
+    (void)ws;
+    fprintf(out, "OK %u", fx_port_new());
+}
+
+static void x_port_raise(struct fx_client *c, struct words *ws, FILE *out)
+{
+    (void)c;
+    fprintf(out, fx_port_notify((uint32_t)num(ws, 2)) ? "OK" : "FAIL no such port");
+}
+
+static void x_port_wait(struct fx_client *c, struct words *ws, FILE *out)
+{
+    uint64_t port = num(ws, 2), deadline = fx_now_ns() + num(ws, 4) * 1000000;
+
+    (void)c;
+    if (port >= FX_PORTS) {
+        fprintf(out, "FAIL no such port");
+        return;
+    }
+    while (atomic_load(&fx_sh->xen_port[port].notified) < num(ws, 3)) {
+        if (fx_now_ns() > deadline) {
+            fprintf(out, "FAIL timeout, %u events", atomic_load(&fx_sh->xen_port[port].notified));
+            return;
+        }
+        usleep(200);
+    }
+    fprintf(out, "OK %u", atomic_load(&fx_sh->xen_port[port].notified));
+}
+
 static void x_xs_dump(struct fx_client *c, struct words *ws, FILE *out)
 {
     char *text = NULL, *save = NULL;
@@ -697,6 +731,7 @@ static const struct {
     { "xs_dump", x_xs_dump },   { "console", x_console },    { "dm", x_dm },
     { "kill", x_kill },         { "wait_exit", x_wait_exit }, { "start_time", x_start_time },
     { "vcpu", x_vcpu },         { "spin", x_spin },          { "quit", x_quit },
+    { "port_new", x_port_new }, { "port_raise", x_port_raise }, { "port_wait", x_port_wait },
 };
 
 static void xen_command(struct fx_client *c, struct words *ws, FILE *out)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tests/unit/xen/xen_fake.h"
+#include "tests/unit/xen/xen_fake_int.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -15,7 +16,6 @@
 #include <xendevicemodel.h>
 #include <xenevtchn.h>
 #include <xenforeignmemory.h>
-#include <xenstore.h>
 #include <xentoollog.h>
 
 enum { FIRST_PORT = XF_VCPUS + 1, REMOTE = 1000 };
@@ -60,6 +60,7 @@ void xf_create(void)
     machine_fd = memory_fd((size_t)XF_FRAMES * XF_PAGE);
     pages_fd = memory_fd(2 * XF_PAGE);
     event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
+    xf_store_create();
     xf.p2m = memory_map(-1, XF_GFNS * sizeof(*xf.p2m));
     xf.machine = memory_map(machine_fd, (size_t)XF_FRAMES * XF_PAGE);
     xf.ring = memory_map(pages_fd, 2 * XF_PAGE);
@@ -73,6 +74,7 @@ void xf_create(void)
 
 void xf_destroy(void)
 {
+    xf_store_destroy();
     munmap(xf.p2m, XF_GFNS * sizeof(*xf.p2m));
     munmap(xf.machine, (size_t)XF_FRAMES * XF_PAGE);
     munmap(xf.ring, 2 * XF_PAGE);
@@ -100,8 +102,27 @@ void xf_balloon(uint64_t gfn)
     }
 }
 
+void *xf_map_frames(const uint64_t *gfns, size_t n, int prot)
+{
+    uint8_t *base = mmap(NULL, n * XF_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    for (size_t i = 0; i < n; i++) {
+        uint32_t frame = gfns[i] < XF_GFNS ? xf.p2m[gfns[i]] : 0;
+
+        if (frame == 0) {
+            munmap(base, n * XF_PAGE);
+            return NULL;
+        }
+        if (mmap(base + i * XF_PAGE, XF_PAGE, prot, MAP_SHARED | MAP_FIXED, machine_fd, (off_t)(frame - 1) * XF_PAGE) ==
+            MAP_FAILED) {
+            abort();
+        }
+    }
+    return base;
+}
+
 /* 0, or -1 with errno when the test wants the call to fail. */
-static int may(enum xf_call call)
+int xf_may(enum xf_call call)
 {
     unsigned n = xf.calls[call]++;
 
@@ -134,23 +155,28 @@ static void fire(unsigned port)
 
 void xf_raise(unsigned n)
 {
+    xf_raise_port(REMOTE + n);
+}
+
+void xf_raise_port(uint32_t remote)
+{
     for (unsigned i = FIRST_PORT; i < XF_PORTS; i++) {
-        if (xf.port[i].bound && xf.port[i].remote == REMOTE + n) {
+        if (xf.port[i].bound && xf.port[i].remote == remote) {
             fire(i);
         }
     }
 }
 
-static void *open_handle(void)
+void *xf_open_handle(void)
 {
-    if (may(XF_OPEN) != 0) {
+    if (xf_may(XF_OPEN) != 0) {
         return NULL;
     }
     xf.handles++;
     return &handle;
 }
 
-static int close_handle(void)
+int xf_close_handle(void)
 {
     xf.handles--;
     return 0;
@@ -159,13 +185,13 @@ static int close_handle(void)
 xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger, unsigned int flags)
 {
     (void)logger, (void)flags;
-    return open_handle();
+    return xf_open_handle();
 }
 
 int xenevtchn_close(xenevtchn_handle *xce)
 {
     (void)xce;
-    return close_handle();
+    return xf_close_handle();
 }
 
 int xenevtchn_fd(xenevtchn_handle *xce)
@@ -185,13 +211,20 @@ int xenevtchn_notify(xenevtchn_handle *xce, evtchn_port_t port)
     if (xf.on_notify != NULL && xf.port[port].remote < REMOTE + XF_VCPUS) {
         xf.on_notify(xf.port[port].remote - REMOTE);
     }
+    if (xf.on_port != NULL) {
+        xf.on_port(xf.port[port].remote);
+    }
     return 0;
 }
 
 xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *xce, uint32_t domid, evtchn_port_t remote_port)
 {
     (void)xce, (void)domid;
-    if (may(XF_BIND) != 0) {
+    if (xf_may(XF_BIND) != 0) {
+        return -1;
+    }
+    if (remote_port == 0 || remote_port >= 4096) {
+        errno = EINVAL;
         return -1;
     }
     for (unsigned i = FIRST_PORT; i < XF_PORTS; i++) {
@@ -250,13 +283,13 @@ int xenevtchn_unmask(xenevtchn_handle *xce, evtchn_port_t port)
 xenforeignmemory_handle *xenforeignmemory_open(struct xentoollog_logger *logger, unsigned open_flags)
 {
     (void)logger, (void)open_flags;
-    return open_handle();
+    return xf_open_handle();
 }
 
 int xenforeignmemory_close(xenforeignmemory_handle *fmem)
 {
     (void)fmem;
-    return close_handle();
+    return xf_close_handle();
 }
 
 void *xenforeignmemory_map2(xenforeignmemory_handle *fmem, uint32_t dom, void *addr, int prot, int flags, size_t pages,
@@ -265,7 +298,7 @@ void *xenforeignmemory_map2(xenforeignmemory_handle *fmem, uint32_t dom, void *a
     uint8_t *base;
 
     (void)fmem, (void)dom;
-    if (may(XF_MAP) != 0) {
+    if (xf_may(XF_MAP) != 0) {
         if (flags & MAP_FIXED) { /* as the library: what was there is gone */
             munmap(addr, pages * XF_PAGE);
             xf.maps--;
@@ -318,7 +351,7 @@ xenforeignmemory_resource_handle *xenforeignmemory_map_resource(xenforeignmemory
                                                                 int flags)
 {
     (void)fmem, (void)domid, (void)type, (void)id, (void)prot, (void)flags;
-    if (may(XF_MAP_RESOURCE) != 0) {
+    if (xf_may(XF_MAP_RESOURCE) != 0) {
         return NULL;
     }
     if (frame != 0 || nr_frames != 2) {
@@ -342,13 +375,13 @@ int xenforeignmemory_unmap_resource(xenforeignmemory_handle *fmem, xenforeignmem
 xencall_handle *xencall_open(struct xentoollog_logger *logger, unsigned open_flags)
 {
     (void)logger, (void)open_flags;
-    return open_handle();
+    return xf_open_handle();
 }
 
 int xencall_close(xencall_handle *xcall)
 {
     (void)xcall;
-    return close_handle();
+    return xf_close_handle();
 }
 
 void *xencall_alloc_buffer(xencall_handle *xcall, size_t size)
@@ -373,7 +406,7 @@ int xencall2(xencall_handle *xcall, unsigned int op, uint64_t arg1, uint64_t arg
         note("param");
         return 0;
     }
-    if (op != __HYPERVISOR_memory_op || may(XF_POPULATE) != 0) {
+    if (op != __HYPERVISOR_memory_op || xf_may(XF_POPULATE) != 0) {
         return -1;
     }
     gfn = res->extent_start.p;
@@ -386,19 +419,19 @@ int xencall2(xencall_handle *xcall, unsigned int op, uint64_t arg1, uint64_t arg
 xendevicemodel_handle *xendevicemodel_open(struct xentoollog_logger *logger, unsigned int open_flags)
 {
     (void)logger, (void)open_flags;
-    return open_handle();
+    return xf_open_handle();
 }
 
 int xendevicemodel_close(xendevicemodel_handle *dmod)
 {
     (void)dmod;
-    return close_handle();
+    return xf_close_handle();
 }
 
 int xendevicemodel_create_ioreq_server(xendevicemodel_handle *dmod, domid_t domid, int handle_bufioreq, ioservid_t *id)
 {
     (void)dmod, (void)domid, (void)handle_bufioreq;
-    if (may(XF_CREATE_SERVER) != 0) {
+    if (xf_may(XF_CREATE_SERVER) != 0) {
         return -1;
     }
     xf.servers++;
@@ -418,13 +451,13 @@ int xendevicemodel_get_ioreq_server_info(xendevicemodel_handle *dmod, domid_t do
 {
     (void)dmod, (void)domid, (void)id, (void)ioreq_gfn, (void)bufioreq_gfn;
     *bufioreq_port = REMOTE + XF_VCPUS;
-    return may(XF_SERVER_INFO);
+    return xf_may(XF_SERVER_INFO);
 }
 
 int xendevicemodel_set_ioreq_server_state(xendevicemodel_handle *dmod, domid_t domid, ioservid_t id, int enabled)
 {
     (void)dmod, (void)domid, (void)id;
-    if (may(XF_SERVER_STATE) != 0) {
+    if (xf_may(XF_SERVER_STATE) != 0) {
         return -1;
     }
     xf.enabled = enabled;
@@ -439,14 +472,14 @@ int xendevicemodel_nr_vcpus(xendevicemodel_handle *dmod, domid_t domid, unsigned
 {
     (void)dmod, (void)domid;
     *vcpus = XF_VCPUS;
-    return may(XF_NR_VCPUS);
+    return xf_may(XF_NR_VCPUS);
 }
 
 int xendevicemodel_map_io_range_to_ioreq_server(xendevicemodel_handle *dmod, domid_t domid, ioservid_t id, int is_mmio,
                                                 uint64_t start, uint64_t end)
 {
     (void)dmod, (void)domid, (void)id, (void)is_mmio, (void)start, (void)end;
-    return may(XF_MAP_RANGE);
+    return xf_may(XF_MAP_RANGE);
 }
 
 int xendevicemodel_unmap_io_range_from_ioreq_server(xendevicemodel_handle *dmod, domid_t domid, ioservid_t id,
@@ -502,7 +535,7 @@ int xendevicemodel_track_dirty_vram(xendevicemodel_handle *dmod, domid_t domid, 
     uint8_t *bits = (uint8_t *)dirty_bitmap;
 
     (void)dmod, (void)domid;
-    if (may(XF_TRACK) != 0) {
+    if (xf_may(XF_TRACK) != 0) {
         return -1;
     }
     if (nr == 0) {
@@ -544,7 +577,7 @@ int xendevicemodel_relocate_memory(xendevicemodel_handle *dmod, domid_t domid, u
                                    uint64_t dst_gfn)
 {
     (void)dmod, (void)domid;
-    if (may(XF_RELOCATE) != 0) {
+    if (xf_may(XF_RELOCATE) != 0) {
         return -1;
     }
     for (uint32_t i = 0; i < size; i++) {
@@ -572,33 +605,6 @@ int xendevicemodel_shutdown(xendevicemodel_handle *dmod, domid_t domid, unsigned
     (void)dmod, (void)domid;
     note(reason < 4 ? names[reason] : "?");
     return 0;
-}
-
-/* ---- xenstore ---- */
-
-struct xs_handle *xs_open(unsigned long flags)
-{
-    (void)flags;
-    return open_handle();
-}
-
-void xs_close(struct xs_handle *xsh)
-{
-    (void)xsh;
-    close_handle();
-}
-
-bool xs_write(struct xs_handle *h, xs_transaction_t t, const char *path, const void *data, unsigned int len)
-{
-    (void)h, (void)t, (void)path, (void)data, (void)len;
-    return may(XF_XS_WRITE) == 0;
-}
-
-char **xs_directory(struct xs_handle *h, xs_transaction_t t, const char *path, unsigned int *num)
-{
-    (void)h, (void)t, (void)path;
-    *num = 0;
-    return NULL; /* no such node */
 }
 
 /* ---- the guest's side ---- */

@@ -26,8 +26,10 @@ enum {
 /* Calls that can be made to fail. */
 enum xf_call {
     XF_OPEN, XF_CREATE_SERVER, XF_MAP_RESOURCE, XF_NR_VCPUS, XF_SERVER_INFO, XF_SERVER_STATE, XF_BIND, XF_MAP_RANGE,
-    XF_MAP, XF_POPULATE, XF_RELOCATE, XF_TRACK, XF_XS_WRITE, XF_CALLS
+    XF_MAP, XF_POPULATE, XF_RELOCATE, XF_TRACK, XF_XS_WRITE, XF_XS_COMMIT, XF_XS_WATCH, XF_GRANT_MAP, XF_GRANT_COPY, XF_CALLS
 };
+
+enum { XF_GRANTS = 4096 };
 
 struct xen_fake {
     uint32_t *p2m; /* by gfn: frame + 1, 0: nothing there */
@@ -55,6 +57,15 @@ struct xen_fake {
     unsigned blocked;     /* calls that would have waited for an event */
     void (*on_notify)(unsigned vcpu); /* the vCPU wakes up */
     unsigned notified;
+    void (*on_port)(uint32_t remote); /* the guest's port has an event */
+
+    struct {
+        bool valid, readonly;
+        uint64_t gfn;
+    } grant[XF_GRANTS]; /* what the guest grants, by reference */
+    int granted_maps;   /* pages of it that are mapped now */
+    unsigned grant_map_calls, grant_copy_calls;
+    int watches;
 
     bool dirty_tracking;
     uint64_t dirty_first, dirty_n;
@@ -73,6 +84,18 @@ uint8_t *xf_ram(uint64_t gfn);
 /* A new zeroed page at gfn (what was there is lost), or none. Xen would send INVALIDATE: the test has to. */
 void xf_populate(uint64_t gfn);
 void xf_balloon(uint64_t gfn);
+
+/* Maps n pages of the guest in one piece. NULL: one of them is not there. */
+void *xf_map_frames(const uint64_t *gfns, size_t n, int prot);
+
+/* The guest raises one of its own ports. */
+void xf_raise_port(uint32_t remote);
+
+/* Xenstore as another process sees it; relative paths are dom0's. Watches fire. */
+void xf_store_write(const char *path, const char *value);
+void xf_store_rm(const char *path);
+/* NULL: no such node. Valid until the node is written again. */
+const char *xf_store_read(const char *path);
 
 /* The port of vCPU n (XF_VCPUS: the buffered ring's) has an event. */
 void xf_raise(unsigned n);
