@@ -56,3 +56,4 @@ void block_complete(struct block *b, struct block_request *req, int error);
 
 extern const struct block_backend block_raw;   /* protocol of files and block devices, format "raw" */
 extern const struct block_backend block_vhd;   /* format "vpc" */
+extern const struct block_backend block_qcow2; /* format "qcow2" */

@@ -18,6 +18,7 @@
 /* Formats by name; "raw" is what a protocol gives by itself. */
 static const struct block_backend *const formats[] = {
     &block_raw,
+    &block_qcow2,
     &block_vhd,
 };
 
