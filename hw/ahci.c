@@ -194,9 +194,6 @@ static void write_cmd(struct ahci_port *p, uint32_t v)
         r->ci = r->sact = 0;
         r->cmd &= ~(0x1fu << CMD_CCS_SHIFT);
     }
-    if ((v & CMD_CLO) != 0 && (r->cmd & CMD_ST) == 0) {
-        r->tfd &= (uint16_t) ~(ATA_BSY | ATA_DRQ);
-    }
     ahci_port_settle(p);
 }
 

@@ -67,7 +67,6 @@ enum ahci_px_cmd { /* 3.3.7 */
                    CMD_ST = 1u << 0,
                    CMD_SUD = 1u << 1,
                    CMD_POD = 1u << 2,
-                   CMD_CLO = 1u << 3,
                    CMD_FRE = 1u << 4,
                    CMD_CCS_SHIFT = 8,
                    CMD_FR = 1u << 14,
