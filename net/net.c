@@ -21,10 +21,10 @@ struct net {
     void *opaque;
     const struct net_client *client; /* NULL: no card */
     void *nic;
-    struct bottom_half rx_bh; /* goes on with the frame in rx_frame */
+    struct bottom_half rx_bh; /* goes on with the frame that waits */
     struct bottom_half tx_bh; /* tells the card that it may send */
     struct net_cutter cutter;
-    bool rx_pending; /* rx_frame holds a frame that the card has not had all of */
+    bool rx_pending; /* there is a frame that the card has not had all of */
     bool rx_plain;   /* ... as it is */
     bool rx_ready;   /* the card takes frames, as far as known */
     bool rx_on;      /* the back end reads */
@@ -33,7 +33,6 @@ struct net {
     bool tx_waits; /* the card was told -EAGAIN */
     struct net_stats stats;
     struct pcap *pcap;
-    uint8_t rx_frame[NET_FRAME_MAX];
     uint8_t cut_frame[NET_FRAME_MAX]; /* a segment on its way to the card */
     uint8_t
         tx_frame[NET_FRAME_MAX]; /* a frame that is cut or summed here since the back end cannot */
@@ -67,7 +66,7 @@ static bool offer(struct net *n, const uint8_t *frame, size_t len)
     return true;
 }
 
-/* Gives the card what is in rx_frame, as far as it takes it. */
+/* Gives the card the frame that waits, as far as it takes it. */
 static void push(struct net *n)
 {
     for (unsigned i = 0; n->rx_pending && n->rx_ready && n->running && n->client != NULL; i++) {
@@ -76,7 +75,7 @@ static void push(struct net *n)
             break;
         }
         if (n->rx_plain) {
-            n->rx_pending = !offer(n, n->rx_frame, n->cutter.len);
+            n->rx_pending = !offer(n, n->cutter.frame, n->cutter.len);
         } else {
             size_t len = net_cut_next(&n->cutter, n->cut_frame);
 
@@ -95,17 +94,12 @@ static void push_later(void *arg)
     push(arg);
 }
 
-uint8_t *net_rx_buffer(struct net *n)
-{
-    return n->rx_frame;
-}
-
-bool net_deliver(struct net *n, size_t len, const struct net_offload *off)
+bool net_deliver(struct net *n, const uint8_t *frame, size_t len, const struct net_offload *off)
 {
     if (len < 14 || len > NET_FRAME_MAX || n->client == NULL) {
         return n->rx_on;
     }
-    net_cut_init(&n->cutter, n->rx_frame, len, off);
+    net_cut_init(&n->cutter, frame, len, off);
     n->rx_plain = !off->csum_needed && off->gso == NET_GSO_NONE;
     n->rx_pending = true;
     push(n);
@@ -237,6 +231,49 @@ int net_send(struct net *n, const struct iovec *iov, int iovcnt, const struct ne
     return 0;
 }
 
+static unsigned send_each(struct net *n, const struct net_frame *frames, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (net_send(n, frames[i].iov, frames[i].iovcnt, &frames[i].off) == -EAGAIN) {
+            return i;
+        }
+    }
+    return count;
+}
+
+unsigned net_send_many(struct net *n, const struct net_frame *frames, unsigned count)
+{
+    struct net_frame fit[NET_BATCH];
+    unsigned taken;
+
+    count = count < NET_BATCH ? count : NET_BATCH;
+    if (!n->running || n->tx_waits || n->be->send_many == NULL || count < 2) {
+        return send_each(n, frames, count);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        const struct net_frame *f = &frames[i];
+        size_t len = f->iovcnt >= 1 && f->iovcnt <= NET_IOV_MAX ? iov_total(f->iov, f->iovcnt) : 0;
+
+        if (len < 14 || len > NET_FRAME_MAX) {
+            return send_each(n, frames, count);
+        }
+        fit[i] = (struct net_frame){f->iov, f->iovcnt, fitting(&f->off, len)};
+        if (fit[i].off.gso == NET_GSO_UDP || (!n->be->offloads && fit[i].off.csum_needed)) {
+            return send_each(n, frames, count);
+        }
+    }
+    taken = n->be->send_many(n->opaque, fit, count);
+    n->tx_waits = taken < count;
+    for (unsigned i = 0; i < taken; i++) {
+        n->stats.tx_frames++;
+        n->stats.tx_bytes += iov_total(fit[i].iov, fit[i].iovcnt);
+        if (n->pcap != NULL) {
+            pcap_write(n->pcap, fit[i].iov, fit[i].iovcnt);
+        }
+    }
+    return taken;
+}
+
 void net_dropped(struct net *n)
 {
     n->stats.tx_dropped++;
@@ -316,7 +353,8 @@ static void dead_close(void *opaque)
 
 void net_shut(struct net *n)
 {
-    static const struct net_backend dead = {dead_send, dead_receive, dead_close, true};
+    static const struct net_backend dead = {
+        .send = dead_send, .receive = dead_receive, .close = dead_close, .offloads = true};
 
     net_detach(n);
     n->be->close(n->opaque);

@@ -31,6 +31,7 @@ struct net;
 
 enum {
     NET_IOV_MAX = 64,
+    NET_BATCH = 32,       /* frames that one call sends */
     NET_FRAME_MAX = 65550 /* largest TSO frame: 64 KiB and an Ethernet header with a VLAN tag */
 };
 
@@ -104,6 +105,15 @@ void net_set_running(struct net *n, bool running);
  * NULL. 0 taken (or dropped, the link being down); -EAGAIN: no room, wait for sent_ready();
  * -EMSGSIZE: not a frame, ignored. */
 int net_send(struct net *n, const struct iovec *iov, int iovcnt, const struct net_offload *off);
+/* One frame of net_send_many(). */
+struct net_frame {
+    const struct iovec *iov;
+    int iovcnt;
+    struct net_offload off;
+};
+/* Sends up to NET_BATCH frames, in their order, for less than net_send() one by one would cost. How
+ * many were taken (or dropped, or were no frames); fewer than n: wait for sent_ready(). */
+unsigned net_send_many(struct net *n, const struct net_frame *frames, unsigned count);
 /* The card has room for frames (again). Cheap when already known. */
 void net_receive_ready(struct net *n);
 bool net_link_up(const struct net *n);

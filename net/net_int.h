@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * Between net.c and the back ends (tap.c; tests/unit/net_fake.c in tests). A back end reads a frame
- * into net_rx_buffer() and calls net_deliver(); net.c owns everything about the card.
+ * Between net.c and the back ends (tap.c; tests/unit/net_fake.c in tests). A back end reads frames
+ * and calls net_deliver() for each; net.c owns everything about the card.
  */
 #include "net/net.h"
 
@@ -11,6 +11,8 @@ struct net_backend {
      * anything. 0 taken or dropped (then the back end has counted it with net_dropped()), -EAGAIN
      * (then net_writable() follows). */
     int (*send)(void *opaque, const struct iovec *iov, int iovcnt, const struct net_offload *off);
+    /* As send(), of count frames (at most NET_BATCH); how many were taken. NULL: send() does. */
+    unsigned (*send_many)(void *opaque, const struct net_frame *frames, unsigned count);
     /* Start or stop reading. Stopped at first. */
     void (*receive)(void *opaque, bool on);
     void (*close)(void *opaque);
@@ -22,12 +24,10 @@ struct net_backend {
 struct net *net_create(struct loop *loop, const struct net_backend *be, void *opaque,
                        const char *id, const char *dump_path, char *err, size_t errlen);
 
-/* Where the back end puts the next frame: NET_FRAME_MAX bytes, valid until net_close(), free while
- * reading is on. */
-uint8_t *net_rx_buffer(struct net *n);
-/* A frame of len bytes is in the buffer, with what the host left undone or vouches for (csum_needed
- * and gso are allowed here). False: reading has been switched off, the buffer is in use. */
-bool net_deliver(struct net *n, size_t len, const struct net_offload *off);
+/* A frame of len bytes (at most NET_FRAME_MAX), with what the host left undone or vouches for
+ * (csum_needed and gso are allowed here). Only while reading is on. False: reading has been
+ * switched off, and the frame has to stay where it is until it is switched on again. */
+bool net_deliver(struct net *n, const uint8_t *frame, size_t len, const struct net_offload *off);
 /* send() would take a frame again. */
 void net_writable(struct net *n);
 void net_dropped(struct net *n);

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
 #include <net/if.h>
@@ -23,7 +24,24 @@
 
 enum {
     TAP_BURST = 64, /* frames read per wake-up */
+    TAP_AHEAD = 16, /* frames read by one system call */
+    TAP_BIG = 4096, /* after a frame of this size reading one by one costs nothing */
     TAP_PROBE_NS = 500000000,
+    TAP_COPY_MAX =
+        2048 - sizeof(struct virtio_net_hdr), /* copying these costs less than an iovec */
+    TAP_RING = NET_BATCH > TAP_AHEAD ? NET_BATCH : TAP_AHEAD,
+};
+
+/* A frame on its way out: its header, and itself or where it is. */
+struct tap_out {
+    struct virtio_net_hdr header;
+    uint8_t copy[TAP_COPY_MAX];
+    struct iovec iov[NET_IOV_MAX + 1];
+};
+
+/* A frame from the host, with its header if there is one. */
+struct tap_in {
+    uint8_t bytes[sizeof(struct virtio_net_hdr) + NET_FRAME_MAX];
 };
 
 struct tap {
@@ -37,6 +55,15 @@ struct tap {
     bool receiving, tx_waits;
     bool gone; /* deleted: nothing can be done with fd any more */
     char id[32];
+    /* Many reads or writes for one system call, each of which costs a third of what a frame costs.
+     * They are done when it returns: RWF_NOWAIT. */
+    struct io_uring ring;
+    bool ring_tried, ring_works; /* not made yet at first; does not work: one by one */
+    struct tap_out *out;         /* TAP_RING; memory is touched only as far as it is used */
+    struct tap_in *in;           /* TAP_AHEAD */
+    ssize_t in_len[TAP_AHEAD];   /* as read; or -errno */
+    unsigned in_next, in_count;  /* frames that were read and not delivered yet */
+    struct bottom_half in_bh;    /* goes on with them */
 };
 
 static void update_watch(struct tap *t)
@@ -123,45 +150,169 @@ static struct virtio_net_hdr header_for(const struct net_offload *off)
     return h;
 }
 
-static int tap_send(void *opaque, const struct iovec *iov, int iovcnt,
+/* What is to be written for a frame: iov[0..n), n the result. */
+static int fill_out(const struct tap *t, struct tap_out *o, const struct iovec *iov, int iovcnt,
                     const struct net_offload *off)
 {
-    struct tap *t = opaque;
-    struct virtio_net_hdr h = header_for(off);
-    struct iovec out[NET_IOV_MAX + 1];
+    size_t len = 0;
     int n = 0;
-    ssize_t ret;
 
-    if (t->gone) {
-        net_dropped(t->net);
-        return 0;
+    o->header = header_for(off);
+    for (int i = 0; i < iovcnt; i++) {
+        len += iov[i].iov_len;
     }
-    if (t->vnet) {
-        out[n++] = (struct iovec){.iov_base = &h, .iov_len = sizeof(h)};
+    if (len > TAP_COPY_MAX) {
+        if (t->vnet) {
+            o->iov[n++] = (struct iovec){&o->header, sizeof(o->header)};
+        }
+        memcpy(o->iov + n, iov, (size_t)iovcnt * sizeof(*iov));
+        return n + iovcnt;
     }
-    memcpy(out + n, iov, (size_t)iovcnt * sizeof(*iov));
-    do {
-        ret = writev(t->fd, out, n + iovcnt);
-    } while (ret < 0 && errno == EINTR);
+    len = 0;
+    for (int i = 0; i < iovcnt; i++) {
+        memcpy(o->copy + len, iov[i].iov_base, iov[i].iov_len);
+        len += iov[i].iov_len;
+    }
+    o->iov[0] = t->vnet ? (struct iovec){&o->header, sizeof(o->header) + len}
+                        : (struct iovec){o->copy, len};
+    return 1;
+}
+
+/* What became of a write: 0 taken or dropped, -EAGAIN no room. */
+static int written(struct tap *t, ssize_t ret)
+{
     if (ret >= 0) {
         if (t->probe.armed) {
             tap_up(t);
         }
         return 0;
     }
-    if (errno == EAGAIN) {
+    if (ret == -EAGAIN) {
         t->tx_waits = true;
         update_watch(t);
         return -EAGAIN;
     }
-    if (errno == EBADFD || errno == ENODEV) {
-        tap_gone(t, strerror(errno));
-    } else if (errno == EIO) {
+    if (ret == -EBADFD || ret == -ENODEV) {
+        tap_gone(t, strerror((int)-ret));
+    } else if (ret == -EIO) {
         tap_down(t);
     }
     /* Anything else is about this frame: out of memory, headers that the host does not like. */
     net_dropped(t->net);
     return 0;
+}
+
+static int tap_send(void *opaque, const struct iovec *iov, int iovcnt,
+                    const struct net_offload *off)
+{
+    struct tap *t = opaque;
+    struct tap_out *o = &t->out[0];
+    ssize_t ret;
+    int n;
+
+    if (t->gone) {
+        net_dropped(t->net);
+        return 0;
+    }
+    n = fill_out(t, o, iov, iovcnt, off);
+    do {
+        ret =
+            n == 1 ? write(t->fd, o->iov[0].iov_base, o->iov[0].iov_len) : writev(t->fd, o->iov, n);
+    } while (ret < 0 && errno == EINTR);
+    return written(t, ret < 0 ? -errno : ret);
+}
+
+/* Whether a request that finds nothing ends at once, whatever the kernel thinks of O_NONBLOCK: asked
+ * with a frame that is too short to be one. */
+static bool no_wait_works(const struct tap *t)
+{
+    uint8_t byte = 0;
+    const struct iovec iov = {&byte, sizeof(byte)};
+
+    return pwritev2(t->fd, &iov, 1, -1, RWF_NOWAIT) >= 0 || errno != EOPNOTSUPP;
+}
+
+/* The ring is made when there is use for it. False: one by one. */
+static bool ring_ready(struct tap *t)
+{
+    if (!t->ring_tried) {
+        t->ring_tried = true;
+        t->ring_works = no_wait_works(t) && io_uring_queue_init(TAP_RING, &t->ring, 0) == 0;
+        trace("tap", "ring", "%s: %s", t->id, t->ring_works ? "used" : "not to be had");
+    }
+    return t->ring_works;
+}
+
+/* Carries out what was put into the ring, count requests numbered from 0; result[number]. */
+static void ring_run(struct tap *t, unsigned count, ssize_t *result)
+{
+    unsigned done = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        result[i] = -EAGAIN;
+    }
+    while (done < count) {
+        struct io_uring_cqe *cqe;
+        int ret = io_uring_submit_and_wait(&t->ring, 1);
+
+        if (ret < 0 && ret != -EINTR && ret != -EAGAIN && ret != -EBUSY) {
+            io_uring_queue_exit(&t->ring); /* waits for what it has */
+            t->ring_works = false;
+            return;
+        }
+        while (done < count && io_uring_peek_cqe(&t->ring, &cqe) == 0) {
+            if (cqe->user_data < count) {
+                result[cqe->user_data] = cqe->res;
+            }
+            io_uring_cqe_seen(&t->ring, cqe);
+            done++;
+        }
+    }
+}
+
+static unsigned tap_send_many(void *opaque, const struct net_frame *frames, unsigned count)
+{
+    struct tap *t = opaque;
+    ssize_t result[TAP_RING];
+    unsigned sent;
+
+    if (count > TAP_RING || t->gone || !ring_ready(t)) {
+        for (sent = 0; sent < count; sent++) {
+            if (tap_send(t, frames[sent].iov, frames[sent].iovcnt, &frames[sent].off) != 0) {
+                break;
+            }
+        }
+        return sent;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        struct io_uring_sqe *sqe = io_uring_get_sqe(&t->ring); /* as many as the ring has */
+        struct tap_out *o = &t->out[i];
+        int n = fill_out(t, o, frames[i].iov, frames[i].iovcnt, &frames[i].off);
+
+        if (n == 1) {
+            io_uring_prep_write(sqe, t->fd, o->iov[0].iov_base, (unsigned)o->iov[0].iov_len, 0);
+        } else {
+            io_uring_prep_writev(sqe, t->fd, o->iov, (unsigned)n, 0);
+        }
+        sqe->rw_flags = RWF_NOWAIT;
+        io_uring_sqe_set_data64(sqe, i);
+    }
+    ring_run(t, count, result);
+    /* Those at the end that found no room stay; one before others that did is lost, as the order
+     * matters more. */
+    for (sent = count; sent > 0 && result[sent - 1] == -EAGAIN; sent--) {
+    }
+    for (unsigned i = 0; i < sent; i++) {
+        if (result[i] == -EAGAIN) {
+            net_dropped(t->net);
+        } else {
+            written(t, result[i]);
+        }
+    }
+    if (sent < count) {
+        written(t, -EAGAIN);
+    }
+    return sent;
 }
 
 /* ---- to the guest ---- */
@@ -191,25 +342,91 @@ static struct net_offload offload_from(const struct virtio_net_hdr *h, size_t le
     return off;
 }
 
+/* Reads up to `want` frames into t->in. How many requests found one. */
+static unsigned fill_in(struct tap *t, unsigned want)
+{
+    size_t room = (t->vnet ? sizeof(struct virtio_net_hdr) : 0) + NET_FRAME_MAX;
+    unsigned found = 0;
+
+    if (want == 1 || !ring_ready(t)) {
+        ssize_t ret = read(t->fd, t->in[0].bytes, room);
+
+        want = 1;
+        t->in_len[0] = ret < 0 ? -errno : ret;
+    } else {
+        for (unsigned i = 0; i < want; i++) {
+            struct io_uring_sqe *sqe = io_uring_get_sqe(&t->ring);
+
+            io_uring_prep_read(sqe, t->fd, t->in[i].bytes, (unsigned)room, 0);
+            sqe->rw_flags = RWF_NOWAIT;
+            io_uring_sqe_set_data64(sqe, i);
+        }
+        ring_run(t, want, t->in_len);
+    }
+    for (unsigned i = 0; i < want; i++) {
+        found += t->in_len[i] >= 0;
+        if (t->in_len[i] == -EBADFD || t->in_len[i] == -EIO || t->in_len[i] == -ENODEV) {
+            tap_gone(t, strerror((int)-t->in_len[i]));
+        }
+    }
+    t->in_next = 0;
+    t->in_count = want;
+    return found;
+}
+
+static void deliver_next(struct tap *t)
+{
+    const uint8_t *p = t->in[t->in_next].bytes;
+    ssize_t ret = t->in_len[t->in_next++];
+    size_t len = ret < 0 ? 0 : (size_t)ret;
+    struct virtio_net_hdr h = {0};
+    struct net_offload off;
+
+    if (t->vnet && len >= sizeof(h)) {
+        memcpy(&h, p, sizeof(h));
+        p += sizeof(h);
+        len -= sizeof(h);
+    } else if (t->vnet) {
+        len = 0;
+    }
+    if (len != 0) {
+        off = offload_from(&h, len);
+        net_deliver(t->net, p, len, &off);
+    }
+}
+
+/* Delivers what was read, and reads as much as there is: one frame, then two, four ... */
 static void read_frames(struct tap *t)
 {
-    for (int i = 0; i < TAP_BURST && t->receiving && !t->gone; i++) {
-        struct virtio_net_hdr h = {0};
-        struct iovec in[2] = {{.iov_base = &h, .iov_len = sizeof(h)},
-                              {.iov_base = net_rx_buffer(t->net), .iov_len = NET_FRAME_MAX}};
-        ssize_t ret = readv(t->fd, t->vnet ? in : in + 1, t->vnet ? 2 : 1);
-        size_t len = ret < 0 ? 0 : (size_t)ret;
-        struct net_offload off;
+    unsigned want = 1;
 
-        if (ret < 0) {
-            if (errno == EBADFD || errno == EIO || errno == ENODEV) {
-                tap_gone(t, strerror(errno));
-            }
-            return;
+    for (unsigned budget = TAP_BURST; t->receiving && !t->gone;) {
+        unsigned found;
+
+        if (t->in_next < t->in_count) {
+            deliver_next(t);
+            continue;
         }
-        len = t->vnet ? (len < sizeof(h) ? 0 : len - sizeof(h)) : len;
-        off = offload_from(&h, len);
-        net_deliver(t->net, len, &off);
+        if (budget < want) {
+            return; /* the descriptor is still ready */
+        }
+        found = fill_in(t, want);
+        if (found < want) {
+            budget = 0; /* that was all: deliver it, and no more */
+        } else {
+            budget -= want;
+            want = t->in_len[found - 1] > TAP_BIG ? 1 : want * 2;
+            want = want > TAP_AHEAD ? TAP_AHEAD : want;
+        }
+    }
+}
+
+static void read_on(void *arg)
+{
+    struct tap *t = arg;
+
+    while (t->in_next < t->in_count && t->receiving) {
+        deliver_next(t);
     }
 }
 
@@ -245,6 +462,9 @@ static void tap_receive(void *opaque, bool on)
 
     t->receiving = on;
     update_watch(t);
+    if (on && t->in_next < t->in_count) {
+        bottom_half_schedule(&t->in_bh);
+    }
 }
 
 static void tap_close(void *opaque)
@@ -253,6 +473,12 @@ static void tap_close(void *opaque)
 
     loop_unwatch(&t->watch);
     timer_cancel(&t->probe);
+    bottom_half_cancel(&t->in_bh);
+    if (t->ring_works) {
+        io_uring_queue_exit(&t->ring);
+    }
+    free(t->out);
+    free(t->in);
     if (t->fd >= 0) {
         close(t->fd);
     }
@@ -318,8 +544,13 @@ static int take_fd(struct tap *t, const struct net_config *cfg, char *err, size_
 
 struct net *net_open(struct loop *loop, const struct net_config *cfg, char *err, size_t errlen)
 {
-    static const struct net_backend with_offloads = {tap_send, tap_receive, tap_close, true};
-    static const struct net_backend plain = {tap_send, tap_receive, tap_close, false};
+    static const struct net_backend with_offloads = {.send = tap_send,
+                                                     .send_many = tap_send_many,
+                                                     .receive = tap_receive,
+                                                     .close = tap_close,
+                                                     .offloads = true};
+    static const struct net_backend plain = {
+        .send = tap_send, .send_many = tap_send_many, .receive = tap_receive, .close = tap_close};
     struct tap *t = calloc(1, sizeof(*t));
     int size = sizeof(struct virtio_net_hdr);
     int ret;
@@ -331,6 +562,13 @@ struct net *net_open(struct loop *loop, const struct net_config *cfg, char *err,
     *t = (struct tap){.loop = loop, .fd = -1, .socket = -1, .vnet = true};
     snprintf(t->id, sizeof(t->id), "%s", cfg->id);
     timer_init(&t->probe, loop, LOOP_HOST, probe, t);
+    bottom_half_init(&t->in_bh, loop, read_on, t);
+    t->out = calloc(TAP_RING, sizeof(*t->out));
+    t->in = calloc(TAP_AHEAD, sizeof(*t->in));
+    if (t->out == NULL || t->in == NULL) {
+        snprintf(err, errlen, "netdev %s: out of memory", cfg->id);
+        goto fail;
+    }
     if ((cfg->ifname != NULL ? make_tap(t, cfg, err, errlen) : take_fd(t, cfg, err, errlen)) != 0) {
         goto fail;
     }

@@ -38,6 +38,16 @@ static int fake_send(void *opaque, const struct iovec *iov, int iovcnt,
     return 0;
 }
 
+static unsigned fake_send_many(void *opaque, const struct net_frame *frames, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (fake_send(opaque, frames[i].iov, frames[i].iovcnt, &frames[i].off) != 0) {
+            return i;
+        }
+    }
+    return count;
+}
+
 /* Hands on what waits while net.c reads. */
 static void drain(struct net_fake *f)
 {
@@ -46,10 +56,10 @@ static void drain(struct net_fake *f)
 
         f->queue_head = (f->queue_head + 1) % NET_FAKE_QUEUE;
         f->queue_count--;
-        memcpy(net_rx_buffer(f->net), q->data, q->len);
+        memcpy(f->rx, q->data, q->len);
         free(q->data);
         q->data = NULL;
-        net_deliver(f->net, q->len, &q->off);
+        net_deliver(f->net, f->rx, q->len, &q->off);
     }
 }
 
@@ -72,8 +82,13 @@ static void fake_close(void *opaque)
 
 struct net_fake *net_fake_create(struct loop *loop, bool offloads)
 {
-    static const struct net_backend with = {fake_send, fake_receive, fake_close, true};
-    static const struct net_backend without = {fake_send, fake_receive, fake_close, false};
+    static const struct net_backend with = {.send = fake_send,
+                                            .send_many = fake_send_many,
+                                            .receive = fake_receive,
+                                            .close = fake_close,
+                                            .offloads = true};
+    static const struct net_backend without = {
+        .send = fake_send, .receive = fake_receive, .close = fake_close};
     struct net_fake *f = calloc(1, sizeof(*f));
     char err[100];
 

@@ -22,7 +22,8 @@ struct net_fake {
     unsigned sent_count;                         /* all since the start */
     struct net_fake_frame queue[NET_FAKE_QUEUE]; /* from the host, not yet taken */
     unsigned queue_head, queue_count;
-    bool reading;      /* net.c wants frames */
+    uint8_t rx[NET_FRAME_MAX]; /* what net.c is at */
+    bool reading;              /* net.c wants frames */
     unsigned room;     /* frames that send() takes before it says -EAGAIN; UINT_MAX: any number */
     unsigned switches; /* times that reading was switched on or off */
 };
