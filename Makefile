@@ -44,7 +44,7 @@ FUZZ_FLAGS := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefine
 FUZZ_SUP := tests/fuzz/fuzz.c $(UNIT_SUP)
 FUZZ_LIB_OBJ := $(LIB_SRC:%.c=$(B)/fuzz/%.o) $(FUZZ_SUP:%.c=$(B)/fuzz/%.o)
 
-.PHONY: all help setup unit fuzz box check bench demo install clean sanitize clang-check
+.PHONY: all help setup unit fuzz box check bench demo demo-install install clean sanitize clang-check
 .SECONDARY:
 
 all: $(B)/hvm-dm
@@ -52,6 +52,7 @@ all: $(B)/hvm-dm
 help:
 	@echo "make              build $(B)/hvm-dm"
 	@echo "make demo         install what is missing, build, boot a guest on real Xen in a box (ISO= DISK= CFG= VGA= DM=)"
+	@echo "make demo-install install a system from CD to an empty disk and start it from there (FORMAT=raw|qcow2|vhd BUS=ide|ahci PV=0|1 DISK=keep)"
 	@echo "make check        all tests: unit, sanitizers, fuzz, fake Xen against the peer, one boot on real Xen"
 	@echo "make unit         unit tests only (seconds)"
 	@echo "make board        the binary on fake Xen, compared with the peer"
@@ -90,7 +91,8 @@ $(B)/tests/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.o $(FUZZ_LIB_OBJ)
 $(B)/tests/fuzz/fuzz_ioreq $(B)/tests/fuzz/fuzz_qdisk: $(B)/tests/fuzz/fuzz_%: $(B)/fuzz/tests/fuzz/fuzz_%.o \
 		$(XEN_SUP:%.c=$(B)/fuzz/%.o)
 	@mkdir -p $(@D)
-	$(Q)$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer -pthread -o $@ $^ $(PKG_LIBS)
+	$(Q)$(CLANG) $(FUZZ_FLAGS) $(FUZZ_LDFLAGS) -fsanitize=fuzzer -pthread -o $@ $^ $(PKG_LIBS)
+$(B)/tests/fuzz/fuzz_qdisk: FUZZ_LDFLAGS := -Wl,--wrap=block_open
 
 $(B)/san/test_%: $(B)/fuzz/tests/unit/test_%.o $(UNIT_SUP:%.c=$(B)/fuzz/%.o) $(LIB_SRC:%.c=$(B)/fuzz/%.o)
 	@mkdir -p $(@D)
@@ -124,6 +126,9 @@ check:
 
 bench:
 	@tests/bench/run
+
+demo-install:
+	@FORMAT="$(FORMAT)" BUS="$(BUS)" PV="$(PV)" DISK="$(DISK)" DM="$(DM)" INSTALL=1 box/demo
 
 demo:
 	@ISO="$(ISO)" DISK="$(DISK)" CFG="$(CFG)" VGA="$(VGA)" DM="$(DM)" box/demo
