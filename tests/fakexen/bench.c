@@ -7,7 +7,8 @@
  *   bench insw PORT GPA WORDS N          REP INSW (also insb, insl)
  *   bench record ... bench end           records lines
  *   bench run N                          carries out the recorded lines N times; if some of them
- *                                        start with @, only these are timed
+ *                                        start with @, only these are timed. A line "lap" ends a
+ *                                        turn, so that a record can hold several different ones
  *   bench nic ..., bench tap ...         see nic.c
  * Answer: OK n= min= med= p99= mean= (ns per turn) cpu= (device model CPU ns per turn)
  *         ctxsw= (its context switches per turn)
@@ -115,11 +116,22 @@ static void report(uint64_t *ns, uint64_t n, struct usage before, FILE *out)
             (double)(after.switches - before.switches) / (double)n);
 }
 
-/* Runs the recorded lines n times. */
+/* Turns that one run of the record holds: its laps, at least 1. */
+static uint64_t laps(const struct fx_client *c)
+{
+    uint64_t n = 0;
+
+    for (size_t j = 0; j < c->script_len; j++)
+        n += !strncmp(c->script[j], "lap", 3);
+    return n ? n : 1;
+}
+
+/* Runs the recorded lines n times. ns has n * laps() entries. */
 static void run(struct fx_client *c, uint64_t n, uint64_t *ns, FILE *out)
 {
     struct usage before = dm_usage();
     char *text = NULL, line[4096];
+    uint64_t turn = 0, all = n * laps(c);
     size_t len = 0;
 
     bool marked = false;
@@ -128,6 +140,10 @@ static void run(struct fx_client *c, uint64_t n, uint64_t *ns, FILE *out)
         marked = marked || c->script[j][0] == '@';
     for (uint64_t i = 0; i < n; i++) {
         for (size_t j = 0; j < c->script_len; j++) {
+            if (!strncmp(c->script[j], "lap", 3)) {
+                turn++;
+                continue;
+            }
             bool mark = c->script[j][0] == '@';
             FILE *answer = open_memstream(&text, &len);
             if (!answer)
@@ -135,8 +151,8 @@ static void run(struct fx_client *c, uint64_t n, uint64_t *ns, FILE *out)
             snprintf(line, sizeof(line), "%s", c->script[j] + mark);
             uint64_t start = fx_now_ns();
             fx_qtest_line(c, line, answer);
-            if (mark || !marked)
-                ns[i] += fx_now_ns() - start;
+            if ((mark || !marked) && turn < all)
+                ns[turn] += fx_now_ns() - start;
             fclose(answer);
             bool bad = !strncmp(text, "FAIL", 4) || !strncmp(text, "ERR", 3);
             if (bad)
@@ -145,8 +161,9 @@ static void run(struct fx_client *c, uint64_t n, uint64_t *ns, FILE *out)
             if (bad)
                 return;
         }
+        turn = (i + 1) * laps(c);
     }
-    report(ns, n, before, out);
+    report(ns, all, before, out);
 }
 
 /* One kind of access, n times. */
@@ -202,7 +219,7 @@ void fx_bench(struct fx_client *c, char *args, FILE *out)
         fprintf(out, "ERR bench: wrong arguments");
         return;
     }
-    uint64_t *ns = calloc(turns, sizeof(*ns));
+    uint64_t *ns = calloc(turns * laps(c), sizeof(*ns));
     if (!ns)
         abort();
     size_t len = strlen(w[0]);

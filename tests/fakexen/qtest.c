@@ -329,13 +329,22 @@ static void x_garbage(struct fx_client *c, struct words *ws, FILE *out)
 
 /* ---- xen ... : waiting ---- */
 
-/* Waits until *word has bit `bit` at `level`. */
-static bool wait_level(_Atomic uint32_t *word, uint32_t bit, bool level, uint64_t ms)
+/* Waits until *word has bit `bit` at `level`, sleeping or, with spin, looking. */
+static bool wait_level(_Atomic uint32_t *word, uint32_t bit, bool level, uint64_t ms, bool spin)
 {
     static const struct timespec slice = { 0, 10000000 };
     uint64_t deadline = fx_now_ns() + ms * 1000000;
     bool ok;
 
+    while (spin) {
+        for (int i = 0; i < 1000; i++) {
+            if ((atomic_load(word) >> bit & 1) == level)
+                return true;
+            __builtin_ia32_pause();
+        }
+        if (fx_now_ns() > deadline)
+            return false;
+    }
     atomic_fetch_add(&fx_sh->irq_waiters, 1);
     for (;;) {
         uint32_t seq = atomic_load(&fx_sh->irq_seq);
@@ -352,8 +361,8 @@ static bool wait_level(_Atomic uint32_t *word, uint32_t bit, bool level, uint64_
 /* xen wait_isa LINE LEVEL MS */
 static void x_wait_isa(struct fx_client *c, struct words *ws, FILE *out)
 {
-    (void)c;
-    if (wait_level(&fx_sh->isa_level, (uint32_t)num(ws, 2) & 15, num(ws, 3) != 0, num(ws, 4)))
+    if (wait_level(&fx_sh->isa_level, (uint32_t)num(ws, 2) & 15, num(ws, 3) != 0, num(ws, 4),
+                   c->vcpu.spin))
         fprintf(out, "OK");
     else
         fprintf(out, "FAIL timeout");
@@ -362,9 +371,8 @@ static void x_wait_isa(struct fx_client *c, struct words *ws, FILE *out)
 /* xen wait_intx DEV PIN LEVEL MS */
 static void x_wait_intx(struct fx_client *c, struct words *ws, FILE *out)
 {
-    (void)c;
     if (wait_level(&fx_sh->intx_level[num(ws, 2) & 31], (uint32_t)num(ws, 3) & 3,
-                   num(ws, 4) != 0, num(ws, 5)))
+                   num(ws, 4) != 0, num(ws, 5), c->vcpu.spin))
         fprintf(out, "OK");
     else
         fprintf(out, "FAIL timeout");

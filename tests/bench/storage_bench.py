@@ -1,0 +1,286 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Measures disks of hvm-dm beside the peer's, on the fake hypervisor.
+
+    tests/bench/storage_bench.py [--dm PATH] [--peer PATH] [--rounds N] [--mib N] [--only RE] [--json FILE]
+
+A row is a controller, a format and a pattern; a request is what Linux's libata does for one, from
+the first register to the interrupt's acknowledgement, with one in flight. The vCPU looks for answers instead of sleeping
+and has a CPU of its own, the device model has the other. The floor is a program that does the same reads and writes
+with io_uring and nothing else (tests/bench/uring_floor.c). Runs are interleaved; medians over the
+rounds. "hot": the image is in the page cache. "cold": it was dropped from it. CPU is the device
+model's own, of all its threads.
+"""
+import argparse
+import json
+import os
+import random
+import re
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(TOP, "tests", "board"))
+import fakexen  # noqa: E402
+import pcibus  # noqa: E402
+from ide import BUFFER, PRD_TABLE  # noqa: E402
+
+BATCH, COLD = 32, 256  # requests in a recorded script
+FLOOR = os.path.join(TOP, "build", "tests", "bench", "uring_floor")
+
+
+class IdeDma:
+    """Bus-master DMA as ata_piix and libata drive it: LBA28 up to 256 sectors, else LBA48."""
+    name = "IDE DMA"
+    options = {}
+    batch = BATCH
+
+    def __init__(self, m):
+        self.m = m
+        self.bm = pcibus.find(pcibus.assign(m), 1, 4)[0]
+
+    def prepare(self, nbytes):
+        """The descriptor table: pages of the guest's buffer, as the kernel gets them, 64 KiB at most."""
+        table = b""
+        for at in range(0, nbytes, 65536):
+            size = min(65536, nbytes - at)
+            last = at + size == nbytes
+            table += struct.pack("<IHH", BUFFER + at, size & 0xffff, 0x8000 if last else 0)
+        self.m.write(PRD_TABLE, table)
+
+    def request(self, write, lba, nbytes):
+        n, bm = nbytes // 512, self.bm
+        lines = ["inb 0x3f6", "outb 0x1f6 %#x" % (0xe0 | (lba >> 24 & 15 if n <= 256 else 0))]
+        if n > 256:
+            lines += ["outb 0x1f1 0", "outb 0x1f2 %d" % (n >> 8), "outb 0x1f3 %d" % (lba >> 24),
+                      "outb 0x1f4 0", "outb 0x1f5 0"]
+        lines += ["outb 0x1f1 0", "outb 0x1f2 %d" % (n & 255), "outb 0x1f3 %d" % (lba & 255),
+                  "outb 0x1f4 %d" % (lba >> 8 & 255), "outb 0x1f5 %d" % (lba >> 16 & 255),
+                  "outl %#x %#x" % (bm + 4, PRD_TABLE), "outb %#x %d" % (bm, 0 if write else 8),
+                  "outb 0x1f7 %#x" % ((0xca if write else 0xc8) if n <= 256 else 0x35 if write else 0x25),
+                  "outb %#x %d" % (bm, 1 if write else 9), "xen wait_isa 14 1 20000",
+                  "inb %#x" % (bm + 2), "outb %#x %d" % (bm, 0 if write else 8), "inb 0x3f6", "inb 0x1f7",
+                  "outb %#x 4" % (bm + 2)]
+        return lines
+
+    def check(self):
+        return self.m.inb(0x3f6) & 0xa9 == 0
+
+
+class IdePio:
+    """READ/WRITE MULTIPLE EXT, 16 sectors per block."""
+    name = "IDE PIO"
+    options = {}
+    batch = 4  # the peer takes 20 ms for one
+
+    def __init__(self, m):
+        self.m = m
+
+    def prepare(self, nbytes):
+        for port, value in ((0x1f6, 0xe0), (0x1f2, 16), (0x1f7, 0xc6)):
+            self.m.outb(port, value)
+        self.m.cmd("xen poll inb 0x3f6 0x80 0 1000")
+
+    def request(self, write, lba, nbytes):
+        n = nbytes // 512
+        lines = ["outb 0x1f6 0xe0"]
+        for shift in (8, 0):
+            lines += ["outb 0x1f2 %d" % (n >> shift & 255),
+                      "outb 0x1f3 %d" % (lba >> (24 if shift else 0) & 255),
+                      "outb 0x1f4 %d" % (0 if shift else lba >> 8 & 255),
+                      "outb 0x1f5 %d" % (0 if shift else lba >> 16 & 255)]
+        lines += ["outb 0x1f7 %#x" % (0x39 if write else 0x29)]
+        for at in range(0, nbytes, 8192):
+            words = min(8192, nbytes - at) // 2
+            if write:
+                lines += (["xen wait_isa 14 1 20000"] if at else ["xen poll inb 0x3f6 0x88 8 20000"])
+                lines += ["inb 0x1f7"] if at else []
+                lines += ["xen outsw 0x1f0 %#x %d" % (BUFFER + at, words)]
+            else:
+                lines += ["xen wait_isa 14 1 20000", "inb 0x1f7",
+                          "xen insw 0x1f0 %#x %d" % (BUFFER + at, words)]
+        return lines + (["xen wait_isa 14 1 20000", "inb 0x1f7"] if write else ["inb 0x3f6"])
+
+    def check(self):
+        return self.m.inb(0x3f6) & 0xa9 == 0
+
+
+# A further controller is a class with these three functions; options are for fakexen.Machine.
+CONTROLLERS = (IdeDma, IdePio)
+# Pattern: name, write, in sequence, bytes per request, cold
+PATTERNS = (
+    ("read in sequence, 128 KiB", False, True, 128 << 10, False),
+    ("read in sequence, 1 MiB", False, True, 1 << 20, False),
+    ("read at random, 4 KiB", False, False, 4096, False),
+    ("write in sequence, 128 KiB", True, True, 128 << 10, False),
+    ("write in sequence, 1 MiB", True, True, 1 << 20, False),
+    ("write at random, 4 KiB", True, False, 4096, False),
+    ("cold read in sequence, 1 MiB", False, True, 1 << 20, True),
+    ("cold read at random, 4 KiB", False, False, 4096, True),
+)
+FORMATS = ("raw", "qcow2")
+
+
+def wanted(controller, fmt, pattern):
+    """Cold rows only where the image itself is the subject, PIO where firmware uses it."""
+    if controller is IdePio:
+        return pattern[3] == 128 << 10 and fmt == "raw"
+    return not pattern[4] or fmt == "raw"
+
+
+def evict(path):
+    fd = os.open(path, os.O_RDONLY)
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+
+
+def positions(pattern, total, count, seed):
+    """LBAs of `count` requests."""
+    slots = total // pattern[3]
+    if pattern[2]:
+        return [i % slots * (pattern[3] // 512) for i in range(count)]
+    r = random.Random(seed)
+    return [r.randrange(slots) * (pattern[3] // 512) for _ in range(count)]
+
+
+def measure(dm, controller, fmt, pattern, path, total, seed):
+    """One measurement: {"us": per request, "cpu": us of CPU per request}."""
+    options = dict(controller.options)
+    drive = ["-drive", "file=%s,if=ide,index=0,media=disk,format=%s,cache=writeback" % (path, fmt)]
+    with fakexen.Machine(dm=dm, mem=64, extra=drive, **options) as m:
+        c = controller(m)
+        c.prepare(pattern[3])
+        m.cmd("bench pin other")
+        m.cmd("xen spin 1")
+        # Hot: the same 32 requests again and again, median of all. Cold: each place once, so the mean counts.
+        turns = 1 if pattern[4] else max(8, min(60, (128 << 20) // (pattern[3] * BATCH)))
+        count = COLD if pattern[4] else controller.batch
+        cells = positions(pattern, total, count, seed)
+        m.cmd("bench record")
+        for lba in cells:
+            for line in c.request(pattern[1], lba, pattern[3]):
+                m.send(line)
+            m.send("lap")
+        m.cmd("bench end")
+        if pattern[4]:
+            evict(path)
+        else:
+            m.cmd("bench run 2")  # warms up
+        f = m.fields("bench run %d" % turns)
+        if not c.check():
+            raise SystemExit("%s, %s: the drive reports an error" % (controller.name, pattern[0]))
+        return {"us": int(f["mean" if pattern[4] else "med"]) / 1000, "cpu": int(f["cpu"]) / 1000}
+
+
+def floor(pattern, path, direct=False):
+    n = max(64, min(4000, (256 << 20) // pattern[3]))
+    argv = [FLOOR, path, "w" if pattern[1] else "r", "seq" if pattern[2] else "rand", str(pattern[3]), str(n)]
+    argv += ["cold"] if pattern[4] else []
+    argv += ["direct"] if direct else []
+    if not pattern[4]:
+        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+    out = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout
+    f = dict(w.split("=") for w in out.split())
+    return {"us": int(f["ns"]) / 1000, "cpu": int(f["cpu"]) / 1000}
+
+
+def build_floor():
+    os.makedirs(os.path.dirname(FLOOR), exist_ok=True)
+    subprocess.run(["gcc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Werror", "-o", FLOOR,
+                    os.path.join(TOP, "tests", "bench", "uring_floor.c"), "-luring"], check=True)
+
+
+def make_images(folder, mib):
+    """{format: path} of images with the same random data, allocated to the end."""
+    raw = os.path.join(folder, "disk.raw")
+    with open(raw, "wb") as f:
+        for _ in range(mib):
+            f.write(os.urandom(1 << 20))
+        f.flush()
+        os.fsync(f.fileno())
+    paths = {"raw": raw}
+    if shutil.which("qemu-img"):
+        paths["qcow2"] = os.path.join(folder, "disk.qcow2")
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, paths["qcow2"]], check=True)
+    return paths
+
+
+def takes(dm, fmt, path):
+    """Whether the device model starts with this format."""
+    drive = ["-drive", "file=%s,if=ide,index=0,media=disk,format=%s,cache=writeback" % (path, fmt)]
+    try:
+        with fakexen.Machine(dm=dm, extra=drive):
+            return True
+    except fakexen.StartError:
+        return False
+
+
+def table(rows, kinds, values):
+    def med(kind, row, what):
+        v = [x[what] for x in values[kind].get(row, [])]
+        return statistics.median(v) if v else None
+
+    print("| disk, median | MB/s: hvm-dm | peer | ratio | io_uring | O_DIRECT | IOPS: hvm-dm | peer | "
+          "CPU, us per MiB: hvm-dm | peer | ratio | io_uring |")
+    print("|---|" + "---|" * 11)
+    for row in rows:
+        nbytes = row[2][3]
+        cells = []
+        us = {kind: med(kind, row, "us") for kind in kinds}
+        cpu = {kind: med(kind, row, "cpu") for kind in kinds}
+        speed = {k: nbytes / v if v else None for k, v in us.items()}
+
+        def show(v, fmt="%.0f"):
+            return fmt % v if v is not None else ""
+        ratio = speed["hvm-dm"] / speed["peer"] if speed["hvm-dm"] and speed["peer"] else None
+        cells += [show(speed["hvm-dm"]), show(speed["peer"]), show(ratio, "%.2f"), show(speed["io_uring"]),
+                  show(speed["O_DIRECT"])]
+        cells += [show(1e6 / us[k] if us[k] else None) for k in ("hvm-dm", "peer")]
+        per = {k: v * (1 << 20) / nbytes if v is not None else None for k, v in cpu.items()}
+        ratio = per["hvm-dm"] / per["peer"] if per["hvm-dm"] and per["peer"] else None
+        cells += [show(per["hvm-dm"]), show(per["peer"]), show(ratio, "%.2f"), show(per["io_uring"])]
+        print("| %s, %s, %s | %s |" % (row[0].name, row[1], row[2][0], " | ".join(cells)))
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--dm", default=fakexen.HVM_DM)
+    p.add_argument("--peer", default=fakexen.PEER)
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--mib", type=int, default=256, help="size of the images")
+    p.add_argument("--only", default="", help="rows that match this regular expression")
+    p.add_argument("--json", help="write all values there")
+    args = p.parse_args()
+    build_floor()
+    kinds = ("hvm-dm", "peer", "io_uring", "O_DIRECT")
+    values = {kind: {} for kind in kinds}
+    with tempfile.TemporaryDirectory() as d:
+        paths = make_images(d, args.mib)
+        formats = [f for f in FORMATS if f in paths and takes(args.dm, f, paths[f])]
+        rows = [(c, f, pattern) for c in CONTROLLERS for f in formats for pattern in PATTERNS
+                if wanted(c, f, pattern) and re.search(args.only, "%s, %s, %s" % (c.name, f, pattern[0]))]
+        for n in range(args.rounds):
+            for row in rows:
+                print("round %d of %d: %s, %s, %s" % (n + 1, args.rounds, row[0].name, row[1], row[2][0]),
+                      file=sys.stderr)
+                for kind, dm in (("hvm-dm", args.dm), ("peer", args.peer)):
+                    values[kind].setdefault(row, []).append(
+                        measure(dm, *row, paths[row[1]], args.mib << 20, n))
+                if row[1] == "raw":
+                    values["io_uring"].setdefault(row, []).append(floor(row[2], paths["raw"]))
+                    if row[2][4]:
+                        values["O_DIRECT"].setdefault(row, []).append(floor(row[2], paths["raw"], True))
+    table(rows, kinds, values)
+    if args.json:
+        with open(args.json, "w") as f:
+            json.dump([{"controller": r[0].name, "format": r[1], "pattern": r[2][0],
+                        **{k: values[k].get(r, []) for k in kinds}} for r in rows], f, indent=1)
+
+
+if __name__ == "__main__":
+    main()
