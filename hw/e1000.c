@@ -693,6 +693,7 @@ static void e1000_destroy(void *dev)
     timer_cancel(&e->h.an_timer);
     bottom_half_cancel(&e->h.tx_bh);
     bottom_half_cancel(&e->h.rx_bh);
+    free(e->h.tx_work);
     free(e);
 }
 
@@ -719,7 +720,8 @@ int e1000_create(struct board *b, const struct e1000_config *cfg, struct net *ne
     struct e1000 *e = calloc(1, sizeof(*e));
     int ret;
 
-    if (e == NULL) {
+    if (e == NULL || !e1000_tx_create(e)) {
+        free(e);
         return -ENOMEM;
     }
     e->cfg = *cfg;
@@ -744,6 +746,7 @@ int e1000_create(struct board *b, const struct e1000_config *cfg, struct net *ne
     }
     ret = pci_finish(&e->pd);
     if (ret != 0) {
+        free(e->h.tx_work);
         free(e);
         return ret;
     }

@@ -241,6 +241,7 @@ struct e1000_regs {
 };
 
 struct reg_desc;
+struct e1000_tx_work;
 
 struct e1000_host {
     struct net *net; /* NULL: no cable */
@@ -250,6 +251,7 @@ struct e1000_host {
     struct bottom_half tx_bh, rx_bh;
     uint32_t rx_causes;             /* what rx_bh is to report */
     bool tx_blocked;                /* until the link has room again */
+    struct e1000_tx_work *tx_work;  /* e1000_tx.c: packets that are being sent */
     uint8_t row_of[E1000_WORDS];    /* register table row + 1 of each word */
     uint8_t frame[E1000_FRAME_MAX]; /* a packet that cannot be sent in place */
     uint8_t loop[E1000_FRAME_MAX];  /* a packet on its way round */
@@ -319,6 +321,8 @@ void e1000_eerd_write(struct e1000 *e, uint32_t value);
 
 /* ---- e1000_tx.c, e1000_rx.c ---- */
 
+/* False: no memory. free(e->h.tx_work) undoes it. */
+bool e1000_tx_create(struct e1000 *e);
 /* Sends what the ring holds; a bottom half. */
 void e1000_tx_run(void *arg);
 /* The transmitter may have work. */

@@ -4,10 +4,12 @@
  *
  * A packet is sent when all its descriptors are there; until then nothing is remembered of it but
  * the ring's indices. So a link without room costs nothing: the packet is looked at again later.
- * Data goes out from where it lies in guest memory; only headers that change are copied.
+ * Data goes out from where it lies in guest memory; only headers that change are copied. Packets go
+ * to the link in batches, and their descriptors go back after that.
  */
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/log.h"
@@ -48,17 +50,29 @@ struct tx_desc {
 };
 
 struct tx_frame {
-    int iovcnt; /* in use from iov[1] */
+    uint32_t head; /* where its descriptors start in the ring */
+    int iovcnt;    /* in use from iov[1] */
     size_t total;
     unsigned ndesc;
     bool in_frame; /* all in h.frame, iov[1] is that */
     bool started, context, too_long, extended, tse;
+    bool ours;                    /* nothing of it goes to the link */
+    bool counts;                  /* in the statistics */
+    bool report_now, report_late; /* descriptors ask for TXDW; ... when the delay is over */
     uint8_t popts, cso, css, cmd; /* cmd: of the last descriptor */
     uint16_t special;
+    int first, pieces; /* what goes out: iov[first..first + pieces) */
+    struct net_offload off;
+    uint64_t report[TX_FRAME_DESCS / 64]; /* bit: the descriptor wants its status written */
     /* Not zeroed to begin with: */
+    struct e1000_tx_context before[2]; /* the contexts and the state as they were before it */
+    bool skip_before;
     struct iovec iov[TX_IOV];
-    uint8_t cmds[TX_FRAME_DESCS];
     uint8_t header[TX_HEADER + E1000_TAG_BYTES];
+};
+
+struct e1000_tx_work {
+    struct tx_frame frame[NET_BATCH];
 };
 
 /* ---- gathering ---- */
@@ -135,7 +149,12 @@ static bool take(struct e1000 *e, struct tx_frame *f, const struct tx_desc *d)
     uint8_t cmd = (uint8_t)(d->lower >> 24);
     unsigned dtyp = d->lower >> 20 & 15;
 
-    f->cmds[f->ndesc++] = cmd;
+    if ((cmd & CMD_RS) != 0) {
+        f->report[f->ndesc / 64] |= UINT64_C(1) << f->ndesc % 64;
+        f->report_late |= (cmd & CMD_IDE) != 0;
+        f->report_now |= (cmd & CMD_IDE) == 0;
+    }
+    f->ndesc++;
     if ((cmd & CMD_DEXT) != 0 && dtyp == DTYP_CONTEXT) {
         load_context(e, d);
         f->context = !f->started;
@@ -158,9 +177,9 @@ static bool take(struct e1000 *e, struct tx_frame *f, const struct tx_desc *d)
     return (cmd & CMD_EOP) != 0;
 }
 
-/* Reads the packet at head, of avail descriptors in a ring of n. False: its end is not among them.
- * */
-static bool gather(struct e1000 *e, struct tx_frame *f, uint32_t head, uint32_t avail, uint32_t n)
+/* Reads the packet at f->head, of avail descriptors in a ring of n. False: its end is not among
+ * them. */
+static bool gather(struct e1000 *e, struct tx_frame *f, uint32_t avail, uint32_t n)
 {
     uint64_t base = (uint64_t)e1000_get(e, E1000_TDBAH) << 32 | e1000_get(e, E1000_TDBAL);
     struct tx_desc d[TX_BATCH];
@@ -169,7 +188,7 @@ static bool gather(struct e1000 *e, struct tx_frame *f, uint32_t head, uint32_t 
 
     while (f->ndesc < avail && f->ndesc < TX_FRAME_DESCS) {
         if (at == have) {
-            uint32_t i = (head + f->ndesc) % n;
+            uint32_t i = (f->head + f->ndesc) % n;
 
             have = avail - f->ndesc < TX_BATCH ? avail - f->ndesc : TX_BATCH;
             have = n - i < have ? n - i : have;
@@ -264,9 +283,9 @@ static void tso_header(const struct tx_frame *f, const struct e1000_tx_context *
     }
 }
 
-/* Does to the packet what its descriptors ask for. The number of iov entries from f->iov[*first];
+/* Does to the packet what its descriptors ask for. The number of iov entries from f->iov[f->first];
  * 0: it cannot be sent. */
-static int prepare(struct e1000 *e, struct tx_frame *f, struct net_offload *off, int *first)
+static int prepare(struct e1000 *e, struct tx_frame *f)
 {
     bool vlan = (f->cmd & CMD_VLE) != 0 && (e1000_get(e, E1000_CTRL) & CTRL_VME) != 0;
     bool pad = f->total < E1000_MIN_FRAME && (e1000_get(e, E1000_TCTL) & TCTL_PSP) != 0;
@@ -275,6 +294,7 @@ static int prepare(struct e1000 *e, struct tx_frame *f, struct net_offload *off,
     bool txsm = (f->popts & POPTS_TXSM) != 0 && !f->tse;
     size_t css = c->tucss, cse = c->tucse, cso = c->tucso;
     size_t n = f->total < TX_HEADER ? f->total : TX_HEADER;
+    struct net_offload *off = &f->off;
     uint8_t *p = f->header;
 
     if ((f->cmd & (CMD_DEXT | CMD_IC)) == CMD_IC) {
@@ -292,7 +312,7 @@ static int prepare(struct e1000 *e, struct tx_frame *f, struct net_offload *off,
         return 0;
     }
     if (!vlan && !pad && !ixsm && !txsm && !f->tse) {
-        *first = 1;
+        f->first = 1;
         return f->iovcnt;
     }
     if (txsm ||
@@ -328,13 +348,13 @@ static int prepare(struct e1000 *e, struct tx_frame *f, struct net_offload *off,
         f->total = n = E1000_MIN_FRAME;
     }
     f->iov[0].iov_len = n;
-    *first = 0;
+    f->first = 0;
     for (int i = 1; i <= f->iovcnt; i++) { /* what pull_header() emptied */
         if (f->iov[i].iov_len != 0) {
             if (i > 1) {
                 f->iov[i - 1] = f->iov[0];
             }
-            *first = i - 1;
+            f->first = i - 1;
             return f->iovcnt - i + 2;
         }
     }
@@ -411,52 +431,54 @@ static void count(struct e1000 *e, const struct iovec *iov, size_t total,
     }
 }
 
-/* False: the link has no room, the packet is to be sent again later. */
-static bool send(struct e1000 *e, struct tx_frame *f)
+/* Makes a packet ready. f->ours: it does not go to the link, but back to us, or nowhere. */
+static void make_ready(struct e1000 *e, struct tx_frame *f)
 {
-    struct net_offload off = {0};
-    int first;
-    int n;
-
+    f->ours = true;
     if (f->too_long || f->total < 14 || (!f->tse && f->total + E1000_FCS_BYTES > TX_PLAIN_MAX)) {
         trace("e1000", "transmit", "%zu bytes in %u descriptors: dropped", f->total, f->ndesc);
-        return true;
+        return;
     }
-    n = prepare(e, f, &off, &first);
-    if (n == 0 || f->total > NET_FRAME_MAX) {
-        return true;
+    f->pieces = prepare(e, f);
+    if (f->pieces == 0 || f->total > NET_FRAME_MAX) {
+        return;
     }
+    f->counts = true;
     if (e1000_loopback(e)) {
-        send_round(e, f->iov + first, n, &off);
-    } else if (e->h.net != NULL && e1000_phy_link(e) &&
-               net_send(e->h.net, f->iov + first, n, &off) == -EAGAIN) {
-        return false;
+        send_round(e, f->iov + f->first, f->pieces, &f->off);
+    } else {
+        /* DEVIATION: without a link the chip's DMA stops and drivers reset it; here packets go
+         * nowhere, because that needs no recovery. */
+        f->ours = e->h.net == NULL || !e1000_phy_link(e);
     }
-    /* DEVIATION: without a link the chip's DMA stops and drivers reset it; here packets go nowhere,
-     * because that needs no recovery. */
-    count(e, f->iov + first, f->total, &off);
-    return true;
 }
 
 /* ---- the ring ---- */
 
 /* Hands f's descriptors back. Returns the causes that follow, TXDW_DELAYED among them. */
-static uint32_t complete(struct e1000 *e, const struct tx_frame *f, uint32_t head, uint32_t n)
+static uint32_t complete(struct e1000 *e, const struct tx_frame *f, uint32_t n)
 {
     static const uint8_t done = STA_DD;
     uint64_t base = (uint64_t)e1000_get(e, E1000_TDBAH) << 32 | e1000_get(e, E1000_TDBAL);
     bool delay = e1000_get(e, E1000_TIDV) != 0;
     uint32_t causes = 0;
 
-    atomic_thread_fence(memory_order_release);
+    if (f->counts) {
+        count(e, f->iov + f->first, f->total, &f->off);
+    }
     for (unsigned i = 0; i < f->ndesc; i++) {
-        if ((f->cmds[i] & CMD_RS) != 0) {
-            guestmem_write(e1000_mem(e), base + (uint64_t)((head + i) % n) * E1000_DESC_BYTES + 12,
-                           &done, 1);
-            causes |= delay && (f->cmds[i] & CMD_IDE) != 0 ? TXDW_DELAYED : (uint32_t)ICR_TXDW;
+        if ((f->report[i / 64] >> i % 64 & 1) != 0) {
+            guestmem_write(e1000_mem(e),
+                           base + (uint64_t)((f->head + i) % n) * E1000_DESC_BYTES + 12, &done, 1);
         }
     }
-    *e1000_mac(e, E1000_TDH) = (head + f->ndesc) % n;
+    if (f->report_now || (f->report_late && !delay)) {
+        causes |= ICR_TXDW;
+    }
+    if (f->report_late && delay) {
+        causes |= TXDW_DELAYED;
+    }
+    *e1000_mac(e, E1000_TDH) = (f->head + f->ndesc) % n;
     return causes;
 }
 
@@ -473,45 +495,111 @@ void e1000_tx_kick(struct e1000 *e)
     }
 }
 
+/* Reads packets from the ring, as many as may be sent together and are all there, of at most `most`
+ * descriptors. Their number. */
+static unsigned read_ring(struct e1000 *e, struct e1000_tx_work *w, uint32_t tail, uint32_t n,
+                          unsigned most)
+{
+    uint32_t head = e1000_get(e, E1000_TDH);
+    unsigned count = 0;
+
+    for (unsigned descs = 0; count < NET_BATCH && descs < most && head != tail; count++) {
+        struct tx_frame *f = &w->frame[count];
+        uint32_t avail = (tail + n - head) % n;
+        bool end;
+
+        memset(f, 0, offsetof(struct tx_frame, before));
+        memcpy(f->before, e->r.context, sizeof(f->before));
+        f->skip_before = e->r.tx_skip;
+        f->head = head;
+        end = gather(e, f, avail, n);
+        if (!end && !e->r.tx_skip && f->ndesc < TX_FRAME_DESCS && avail < n - 1) {
+            memcpy(e->r.context, f->before, sizeof(f->before));
+            break; /* the rest of the packet is still to come */
+        }
+        f->ours = true;
+        if (end && !f->context && !e->r.tx_skip) {
+            make_ready(e, f);
+        }
+        if (!f->context) {
+            e->r.tx_skip = !end;
+        }
+        head = (head + f->ndesc) % n;
+        descs += f->ndesc;
+        if (f->in_frame) { /* h.frame is needed until it is sent */
+            count++;
+            break;
+        }
+    }
+    return count;
+}
+
+/* Sends what read_ring() read. How many were sent or dropped; the others are to be read again. */
+static unsigned send_batch(struct e1000 *e, const struct e1000_tx_work *w, unsigned count)
+{
+    struct net_frame out[NET_BATCH];
+    unsigned nout = 0;
+    unsigned taken;
+
+    for (unsigned i = 0; i < count; i++) {
+        const struct tx_frame *f = &w->frame[i];
+
+        if (!f->ours) {
+            out[nout++] = (struct net_frame){f->iov + f->first, f->pieces, f->off};
+        }
+    }
+    taken = nout != 0 ? net_send_many(e->h.net, out, nout) : 0;
+    for (unsigned i = 0; i < count; i++) {
+        const struct tx_frame *f = &w->frame[i];
+
+        if (f->ours) {
+            continue;
+        }
+        if (taken == 0) {
+            memcpy(e->r.context, f->before, sizeof(f->before));
+            e->r.tx_skip = f->skip_before;
+            e->h.tx_blocked = true;
+            return i;
+        }
+        taken--;
+    }
+    return count;
+}
+
 void e1000_tx_run(void *arg)
 {
     struct e1000 *e = arg;
+    struct e1000_tx_work *w = e->h.tx_work;
     uint32_t n = e1000_get(e, E1000_TDLEN) / E1000_DESC_BYTES;
     uint32_t tail = e1000_get(e, E1000_TDT);
     uint32_t low = (e1000_get(e, E1000_TXDCTL) >> 25) * 8;
     uint32_t causes = 0;
-    uint32_t head;
 
     for (unsigned done = 0; can_run(e) && done < TX_PASS_DESCS;) {
-        struct tx_frame f;
-        uint32_t avail;
-        bool end;
+        unsigned count, sent;
 
-        head = e1000_get(e, E1000_TDH);
-        if (head >= n || tail >= n || head == tail) { /* nothing, or nonsense */
+        if (e1000_get(e, E1000_TDH) >= n || tail >= n) { /* nonsense */
             break;
         }
-        memset(&f, 0, offsetof(struct tx_frame, iov));
-        avail = (tail + n - head) % n;
-        end = gather(e, &f, head, avail, n);
-        if (!end && !e->r.tx_skip && f.ndesc < TX_FRAME_DESCS && avail < n - 1) {
-            break; /* the rest of the packet is still to come */
-        }
-        if (end && !f.context && !e->r.tx_skip && !send(e, &f)) {
-            e->h.tx_blocked = true;
+        count = read_ring(e, w, tail, n, TX_PASS_DESCS - done);
+        if (count == 0) {
             break;
         }
-        if (!f.context) {
-            e->r.tx_skip = !end;
+        sent = send_batch(e, w, count);
+        atomic_thread_fence(memory_order_release);
+        for (unsigned i = 0; i < sent; i++) {
+            const struct tx_frame *f = &w->frame[i];
+            uint32_t avail = (tail + n - f->head) % n;
+
+            causes |= complete(e, f, n);
+            if (avail >= low && avail - f->ndesc < low) {
+                causes |= ICR_TXD_LOW;
+            }
+            if (f->ndesc == avail) {
+                causes |= ICR_TXQE;
+            }
+            done += f->ndesc;
         }
-        causes |= complete(e, &f, head, n);
-        if (avail >= low && avail - f.ndesc < low) {
-            causes |= ICR_TXD_LOW;
-        }
-        if (f.ndesc == avail) {
-            causes |= ICR_TXQE;
-        }
-        done += f.ndesc;
         if (done >= TX_PASS_DESCS) {
             bottom_half_schedule(&e->h.tx_bh);
         }
@@ -522,4 +610,10 @@ void e1000_tx_run(void *arg)
     if ((causes & ~TXDW_DELAYED) != 0) {
         e1000_cause(e, causes & ~TXDW_DELAYED);
     }
+}
+
+bool e1000_tx_create(struct e1000 *e)
+{
+    e->h.tx_work = calloc(1, sizeof(*e->h.tx_work));
+    return e->h.tx_work != NULL;
 }

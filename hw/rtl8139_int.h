@@ -89,7 +89,8 @@ enum {
     RTL8139_RING = 64,
     RTL8139_DESC_BYTES = 16,
     RTL8139_FCS = 4,
-    RTL8139_MIN_FRAME = 60 /* without FCS */
+    RTL8139_MIN_FRAME = 60, /* without FCS */
+    RTL8139_TX_BYTES = NET_FRAME_MAX + 64,
 };
 
 /* A C+ descriptor, copied out of guest memory once. */
@@ -137,8 +138,8 @@ struct rtl8139_host {
     uint64_t rx_wait_ns;
     bool rx_stalled; /* net was told to wait */
     uint8_t pad[RTL8139_MIN_FRAME];
-    uint8_t tx[NET_FRAME_MAX + 64];
-    uint8_t cut[NET_FRAME_MAX]; /* looped back */
+    uint8_t tx[RTL8139_TX_BYTES]; /* frames that are being sent */
+    uint8_t cut[NET_FRAME_MAX];   /* looped back */
 };
 
 struct rtl8139 {

@@ -6,7 +6,11 @@
 
 #include "hw/rtl8139_int.h"
 
-enum { TX_BURST = 64 /* frames per turn of the loop */, VLAN_TAG = 4 };
+enum {
+    TX_BURST = 64, /* frames per turn of the loop */
+    VLAN_TAG = 4,
+    TX_SPARE = VLAN_TAG + RTL8139_MIN_FRAME, /* more than the guest's bytes: tag, padding */
+};
 enum {
     DESC_LGSEN = 1 << 27,
     DESC_MSS_SHIFT = 16,
@@ -18,28 +22,62 @@ enum {
     DESC_TAGC = 1 << 17, /* second word */
 };
 
-/* 0, or -EAGAIN: to be tried again after sent_ready(). */
-static int transmit(struct rtl8139 *d, size_t len, const struct net_offload *off)
+/* ---- frames on their way: in h.tx one behind the other, until flush() ---- */
+
+struct batch {
+    struct net_frame frame[NET_BATCH];
+    struct iovec iov[NET_BATCH];
+    unsigned count;
+    size_t used; /* bytes of h.tx */
+};
+
+/* Whether another frame of len bytes (as the guest says: less than NET_FRAME_MAX) fits. */
+static bool batch_room(const struct batch *b, size_t len)
 {
-    const struct iovec iov = {.iov_base = d->h.tx, .iov_len = len};
+    return b->count < NET_BATCH && b->used + len + TX_SPARE <= RTL8139_TX_BYTES;
+}
 
+/* The frame that was put at h.tx + b->used. */
+static void batch_add(struct rtl8139 *d, struct batch *b, size_t len, const struct net_offload *off)
+{
+    struct net_frame *f = &b->frame[b->count];
+    struct iovec *iov = &b->iov[b->count++];
+
+    *iov = (struct iovec){d->h.tx + b->used, len};
+    *f = (struct net_frame){iov, 1, *off};
+    b->used += len;
+}
+
+static void loop_back(struct rtl8139 *d, const uint8_t *frame, size_t len,
+                      const struct net_offload *off)
+{
+    struct net_cutter cutter;
+    size_t n;
+
+    if (len < 14) {
+        return;
+    }
+    net_cut_init(&cutter, frame, len, off);
+    while ((n = net_cut_next(&cutter, d->h.cut)) != 0) {
+        rtl8139_receive_looped(d, d->h.cut, n);
+    }
+}
+
+/* Sends the batch and empties it. How many of its frames were taken; fewer than all: to be tried
+ * again after sent_ready(). */
+static unsigned flush(struct rtl8139 *d, struct batch *b)
+{
+    unsigned count = b->count;
+
+    b->count = 0;
+    b->used = 0;
     if (rtl8139_loopback(d)) {
-        struct net_cutter cutter;
-        size_t n;
-
-        if (len < 14) {
-            return 0;
+        for (unsigned i = 0; i < count; i++) {
+            loop_back(d, b->iov[i].iov_base, b->iov[i].iov_len, &b->frame[i].off);
         }
-        net_cut_init(&cutter, d->h.tx, len, off);
-        while ((n = net_cut_next(&cutter, d->h.cut)) != 0) {
-            rtl8139_receive_looped(d, d->h.cut, n);
-        }
-        return 0;
+        return count;
     }
-    if (d->h.net != NULL && net_send(d->h.net, &iov, 1, off) == -EAGAIN) {
-        return -EAGAIN;
-    }
-    return 0;
+    return d->h.net != NULL ? net_send_many(d->h.net, b->frame, count) : count;
 }
 
 /* ---- C mode ---- */
@@ -47,22 +85,25 @@ static int transmit(struct rtl8139 *d, size_t len, const struct net_offload *off
 static void run_c(struct rtl8139 *d)
 {
     static const struct net_offload plain;
+    struct batch b = {.count = 0};
+    unsigned sent;
 
     for (unsigned i = 0; i < 4; i++) {
-        uint32_t *tsd = &d->r.tsd[d->r.tx_cur];
-        size_t len = *tsd & RTL8139_TSD_SIZE;
+        unsigned at = (d->r.tx_cur + i) & 3;
+        size_t len = d->r.tsd[at] & RTL8139_TSD_SIZE;
 
-        if ((*tsd & RTL8139_TSD_OWN) != 0) {
+        if ((d->r.tsd[at] & RTL8139_TSD_OWN) != 0) {
             break;
         }
-        guestmem_read(d->h.mem, d->r.tsad[d->r.tx_cur], d->h.tx, len);
+        guestmem_read(d->h.mem, d->r.tsad[at], d->h.tx + b.used, len);
         if ((d->r.tcr & RTL8139_TCR_CRC) != 0 && len > RTL8139_FCS) {
             len -= RTL8139_FCS; /* the driver made its own FCS; hosts do not want one */
         }
-        if (transmit(d, len, &plain) != 0) {
-            break;
-        }
-        *tsd |= RTL8139_TSD_OWN | RTL8139_TSD_TOK;
+        batch_add(d, &b, len, &plain);
+    }
+    sent = flush(d, &b);
+    for (unsigned i = 0; i < sent; i++) {
+        d->r.tsd[d->r.tx_cur] |= RTL8139_TSD_OWN | RTL8139_TSD_TOK;
         d->r.tx_cur = (d->r.tx_cur + 1) & 3;
         d->r.tally.tx_ok++;
         d->r.isr |= RTL8139_ISR_TOK;
@@ -135,71 +176,134 @@ static void offload(uint8_t *frame, size_t len, uint32_t dw0, struct net_offload
     }
 }
 
-/* Copies the descriptors of one frame, from *index on. Their number; 0: the frame is not complete.
- * A ring full of pieces without an end counts as one frame that is dropped. */
-static unsigned collect(const struct rtl8139 *d, uint64_t base, unsigned index,
-                        struct rtl8139_desc descs[RTL8139_RING])
+/* Frames of a ring that are being sent: their descriptors, of which there are no more than the ring
+ * has, in order. */
+struct cplus_batch {
+    struct batch b;
+    struct rtl8139_desc desc[RTL8139_RING];
+    unsigned ndesc, first;      /* first: index of desc[0] */
+    unsigned end[RTL8139_RING]; /* frame i's descriptors end before desc[end[i]] */
+    bool good[RTL8139_RING];    /* it is in b */
+    unsigned nframes;
+};
+
+/* Copies the descriptors of one frame, from index on, behind those that are there. Their number; 0:
+ * the frame is not complete. A ring full of pieces without an end counts as one frame that is
+ * dropped. */
+static unsigned collect(const struct rtl8139 *d, struct cplus_batch *c, uint64_t base,
+                        unsigned index)
 {
+    struct rtl8139_desc *desc = c->desc + c->ndesc;
+    unsigned room = RTL8139_RING - c->ndesc;
     unsigned first = index;
     unsigned n = 0;
 
     do {
-        descs[n] = rtl8139_get_desc(d, base, index);
-        if ((descs[n].dw0 & RTL8139_DESC_OWN) == 0) {
+        if (n == room || (c->ndesc != 0 && index == c->first)) {
+            return 0; /* all round the ring: those have not been given back yet */
+        }
+        desc[n] = rtl8139_get_desc(d, base, index);
+        if ((desc[n].dw0 & RTL8139_DESC_OWN) == 0) {
             return 0;
         }
-        index = descs[n].next;
-    } while ((descs[n++].dw0 & RTL8139_DESC_LS) == 0 && index != first && n < RTL8139_RING);
+        index = desc[n].next;
+    } while ((desc[n++].dw0 & RTL8139_DESC_LS) == 0 && index != first && n < RTL8139_RING);
     return n;
 }
 
-/* One frame of a ring. False when there is none, or the link has no room (*again is set then). */
-static bool send_frame(struct rtl8139 *d, unsigned ring, bool *again)
+/* Puts the frame of desc[0..n) into the batch, with what it asks for done. False: it is dropped. */
+static bool build(struct rtl8139 *d, struct batch *b, const struct rtl8139_desc *desc, unsigned n)
 {
-    uint64_t base = (uint64_t)d->r.tsad[2 * ring + 1] << 32 | (d->r.tsad[2 * ring] & ~255u);
-    struct rtl8139_desc descs[RTL8139_RING];
+    uint8_t *frame = d->h.tx + b->used;
     struct net_offload off = {0};
-    unsigned n = collect(d, base, d->r.tx_index[ring], descs);
     size_t len = 0;
-    bool ok;
 
-    if (n == 0) {
+    if ((desc[n - 1].dw0 & RTL8139_DESC_LS) == 0) {
         return false;
     }
-    ok = (descs[n - 1].dw0 & RTL8139_DESC_LS) != 0;
-    for (unsigned i = 0; i < n && ok; i++) {
-        size_t part = descs[i].dw0 & DESC_LEN;
-
-        ok = part <= NET_FRAME_MAX - VLAN_TAG - len;
-        if (ok) {
-            guestmem_read(d->h.mem, descs[i].buf, d->h.tx + len, part);
-            len += part;
-        }
-    }
-    if (ok) {
-        if (len < RTL8139_MIN_FRAME) {
-            memset(d->h.tx + len, 0, RTL8139_MIN_FRAME - len);
-            len = RTL8139_MIN_FRAME;
-        }
-        len = insert_tag(d->h.tx, len, descs[0].dw1);
-        offload(d->h.tx, len, descs[0].dw0, &off);
-        if (transmit(d, len, &off) != 0) {
-            *again = true;
-            return false;
-        }
-        d->r.tally.tx_ok++;
-    } else {
-        d->r.tally.tx_err++;
-    }
     for (unsigned i = 0; i < n; i++) {
-        uint32_t out =
-            descs[i].dw0 & (RTL8139_DESC_EOR | RTL8139_DESC_FS | RTL8139_DESC_LS | DESC_LEN);
+        size_t part = desc[i].dw0 & DESC_LEN;
 
-        guestmem_write(d->h.mem, descs[i].gpa, &out, 4);
+        guestmem_read(d->h.mem, desc[i].buf, frame + len, part);
+        len += part;
     }
-    d->r.tx_index[ring] = (uint8_t)descs[n - 1].next;
-    d->r.isr |= RTL8139_ISR_TOK;
+    if (len < RTL8139_MIN_FRAME) {
+        memset(frame + len, 0, RTL8139_MIN_FRAME - len);
+        len = RTL8139_MIN_FRAME;
+    }
+    len = insert_tag(frame, len, desc[0].dw1);
+    offload(frame, len, desc[0].dw0, &off);
+    batch_add(d, b, len, &off);
     return true;
+}
+
+/* Reads frames of a ring into c, at most `most`, as many as can be sent together. */
+static void read_ring(struct rtl8139 *d, struct cplus_batch *c, unsigned ring, unsigned most)
+{
+    uint64_t base = (uint64_t)d->r.tsad[2 * ring + 1] << 32 | (d->r.tsad[2 * ring] & ~255u);
+    unsigned index = d->r.tx_index[ring];
+
+    c->first = index;
+    c->b.count = c->ndesc = c->nframes = 0;
+    c->b.used = 0;
+    while (c->nframes < most) {
+        const struct rtl8139_desc *desc = c->desc + c->ndesc;
+        unsigned n = collect(d, c, base, index);
+        size_t len = 0;
+        bool fits;
+
+        for (unsigned i = 0; i < n; i++) {
+            len += desc[i].dw0 & DESC_LEN;
+        }
+        fits = len <= NET_FRAME_MAX - VLAN_TAG;
+        if (n == 0 || (fits && !batch_room(&c->b, len))) {
+            return;
+        }
+        c->good[c->nframes] = fits && build(d, &c->b, desc, n);
+        c->ndesc += n;
+        c->end[c->nframes++] = c->ndesc;
+        index = desc[n - 1].next;
+    }
+}
+
+/* Gives frame i's descriptors back. */
+static void complete(struct rtl8139 *d, const struct cplus_batch *c, unsigned ring, unsigned i)
+{
+    unsigned k = i != 0 ? c->end[i - 1] : 0;
+
+    for (; k < c->end[i]; k++) {
+        uint32_t out =
+            c->desc[k].dw0 & (RTL8139_DESC_EOR | RTL8139_DESC_FS | RTL8139_DESC_LS | DESC_LEN);
+
+        guestmem_write(d->h.mem, c->desc[k].gpa, &out, 4);
+    }
+    d->r.tx_index[ring] = (uint8_t)c->desc[k - 1].next;
+    d->r.tally.tx_ok += c->good[i];
+    d->r.tally.tx_err += !c->good[i];
+    d->r.isr |= RTL8139_ISR_TOK;
+}
+
+/* Sends up to `most` frames of a ring. How many there were; *again: the link has no room for
+ * more. */
+static unsigned send_some(struct rtl8139 *d, unsigned ring, unsigned most, bool *again)
+{
+    struct cplus_batch c;
+    unsigned taken;
+
+    read_ring(d, &c, ring, most);
+    if (c.nframes == 0) {
+        return 0;
+    }
+    taken = c.b.count != 0 ? flush(d, &c.b) : 0;
+    for (unsigned i = 0; i < c.nframes; i++) {
+        if (c.good[i] && taken == 0) {
+            *again = true;
+            return i;
+        }
+        taken -= c.good[i];
+        complete(d, &c, ring, i);
+    }
+    return c.nframes;
 }
 
 static void run_cplus(struct rtl8139 *d)
@@ -209,15 +313,16 @@ static void run_cplus(struct rtl8139 *d)
     bool again = false;
 
     for (int ring = 1; ring >= 0 && !again; ring--) {
-        while ((d->r.tppoll & polls[ring]) != 0) {
-            if (budget-- == 0) {
+        while ((d->r.tppoll & polls[ring]) != 0 && !again) {
+            unsigned sent;
+
+            if (budget == 0) {
                 bottom_half_schedule(&d->h.tx_bh);
                 return;
             }
-            if (!send_frame(d, (unsigned)ring, &again)) {
-                if (again) {
-                    break;
-                }
+            sent = send_some(d, (unsigned)ring, budget, &again);
+            budget -= sent;
+            if (sent == 0 && !again) {
                 d->r.tppoll &= (uint8_t)~polls[ring];
                 d->r.isr |= RTL8139_ISR_TDU;
             }

@@ -911,6 +911,32 @@ static void counters(void **state)
     assert_int_equal(e1k_rd(g, E1000_STATS + STAT_GPRC), 0); /* the others at once */
 }
 
+/* Packets that the link did not take are sent later with the contexts that were theirs, whatever
+ * was read behind them. */
+static void contexts_wait(void **state)
+{
+    struct e1k *g = *state;
+
+    e1k_start_tx(g);
+    for (unsigned i = 0; i < 4; i++) {
+        e1k_tcp4(g->h->plat.ram + TX_BUF + i * 2048, 100, false, false);
+        e1k_put_context(g, 14, 33, 34, 50 + i, 3, 0, 0); /* the checksum's place tells them apart */
+        e1k_put_data(g, TX_BUF + i * 2048, 154, EOP | IFCS | RS, 2);
+    }
+    net_fake_room(g->n, 1);
+    e1k_go(g);
+    assert_int_equal(g->n->sent_count, 1);
+    assert_int_equal(e1k_rd(g, E1000_TDH), 3); /* the second context has been taken */
+    net_fake_room(g->n, UINT_MAX);
+    e1k_run(g);
+    assert_int_equal(g->n->sent_count, 4);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(e1k_sent(g, i)->off.csum_offset, 16 + i);
+        assert_int_equal(e1k_tx_status(g, 2 * i + 1), 1);
+    }
+    assert_int_equal(e1k_rd(g, E1000_TDH), 8);
+}
+
 /* The packet checksum is that of the whole packet from PCSS on, however it was come by. */
 static void rx_packet_checksum(void **state)
 {
@@ -971,6 +997,7 @@ int main(void)
         T(loopback),
         T(counters),
         T(rx_packet_checksum),
+        T(contexts_wait),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
