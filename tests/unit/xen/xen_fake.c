@@ -242,9 +242,20 @@ xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *xce, uint
 
 int xenevtchn_unbind(xenevtchn_handle *xce, evtchn_port_t port)
 {
+    uint64_t one;
+
     (void)xce;
     xf.ports_bound -= xf.port[port].bound;
     xf.port[port].bound = false;
+    for (unsigned i = 0; i < xf.queue_len; i++) {
+        if (xf.queue[i] == port) { /* at most once: it is masked since */
+            memmove(xf.queue + i, xf.queue + i + 1, (--xf.queue_len - i) * sizeof(xf.queue[0]));
+            if (read(event_fd, &one, sizeof(one)) != (ssize_t)sizeof(one)) {
+                abort();
+            }
+            break;
+        }
+    }
     return 0;
 }
 
