@@ -61,7 +61,7 @@ enum {
     ATA_CDB = 12,
     ATA_SELF_TESTS = 21,       /* entries of the SMART self-test log */
     ATA_DMA_BUDGET = 1 << 20,  /* bytes moved before the loop gets a turn */
-    ATA_DMA_CHUNK = 512 << 10, /* bytes per image request */
+    ATA_DMA_CHUNK = 1 << 20, /* bytes per image request */
 };
 
 /* Memory for one image request. */
