@@ -432,6 +432,10 @@ static int open_backing(struct opening *o)
                                      .depth = o->cfg->depth + 1};
     char reason[512];
     o->q->backing = block_open(o->q->b->loop, &cfg, reason, sizeof(reason));
+    if (o->q->backing == NULL && o->cfg->depth > 0) { /* the image at the top names itself */
+        snprintf(o->err, o->errlen, "%s", reason);
+        return -EINVAL;
+    }
     if (o->q->backing == NULL) {
         return FAIL(o, "backing file: %s", reason);
     }
