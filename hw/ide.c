@@ -164,6 +164,10 @@ static void task_write(void *dev, uint64_t offset, unsigned size, uint64_t value
         command(c, v);
         return;
     }
+    const struct ata *d = ide_selected(c);
+    if (d->cfg.present && (d->r.status & (ATA_BSY | ATA_DRQ)) != 0) {
+        return; /* ATA-6 7.7: not even the other drive can be selected now */
+    }
     /* Both drives listen; the selected one answers. */
     ata_reg_write(&c->drive[0], reg, v);
     ata_reg_write(&c->drive[1], reg, v);

@@ -424,14 +424,20 @@ static void interrupt_masking(void **state)
     assert_int_equal(bm_status(r, 0) & 4, 0);
     out8(r, PRIMARY_CONTROL, 0);
     assert_true(r->h->plat.isa[14]);
-    out8(r, PRIMARY + 6, 0xb0); /* the other drive has none */
-    assert_false(r->h->plat.isa[14]);
-    out8(r, PRIMARY + 6, 0xe0);
+    out8(r, PRIMARY + 6, 0xb0); /* not while a drive has DRQ */
     assert_true(r->h->plat.isa[14]);
+    assert_int_equal(in8(r, PRIMARY + 6), 0xe0);
     assert_int_equal(in8(r, PRIMARY_CONTROL), 0x58); /* alternate status keeps it */
     assert_true(r->h->plat.isa[14]);
     assert_int_equal(in8(r, PRIMARY + 7), 0x58);
     assert_false(r->h->plat.isa[14]);
+    uint8_t buf[512];
+    pio_in(r, PRIMARY, buf, 512);
+    ata28(r, PRIMARY, 0x40, 3, 1);
+    out8(r, PRIMARY + 6, 0xb0); /* the other drive has none */
+    assert_false(r->h->plat.isa[14]);
+    out8(r, PRIMARY + 6, 0xe0);
+    assert_true(r->h->plat.isa[14]);
 }
 
 static void errors(void **state)
