@@ -46,10 +46,7 @@ struct block {
     bool readonly;
     bool growable; /* see struct block_config; size_bytes follows completed writes */
     bool quiet;    /* errors are reported by the format above */
-    bool failing; /* a series of errors, logged once; it ends when what failed last works */
-    enum block_op failed_op;
-    uint64_t failed_offset, failed_length; /* bytes */
-    uint64_t failed_said_ns;               /* LOOP_HOST */
+    bool failing; /* the last request failed: its successors are not logged */
     struct block_stats stats;
     struct log_limit limit;
 };
@@ -57,6 +54,7 @@ struct block {
 /* Ends a request with 0 or -errno: counts, logs, calls req->done(). Loop thread only. */
 void block_complete(struct block *b, struct block_request *req, int error);
 
+extern const struct block_backend block_nbd;   /* protocol of network targets */
 extern const struct block_backend block_raw;   /* protocol of files and block devices, format "raw" */
 extern const struct block_backend block_vhd;   /* format "vpc" */
 extern const struct block_backend block_qcow2; /* format "qcow2" */

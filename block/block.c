@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "block/backend.h"
-#include "core/loop.h"
 
 /* Formats by name; "raw" is what a protocol gives by itself. */
 static const struct block_backend *const formats[] = {
@@ -23,10 +22,18 @@ static const struct block_backend *const formats[] = {
     &block_vhd,
 };
 
-enum { DEPTH_MAX = 32 };
-#define SERIES_NS 60000000000ull /* how often a series of errors is logged */
+/* Targets that are not local files, by how they start. "./nbd:x" is a file. */
+static const struct {
+    const char *prefix;
+    const struct block_backend *backend;
+} protocols[] = {
+    {"nbd:", &block_nbd},
+    {"nbd+unix:", &block_nbd},
+};
 
-static struct block *shared; /* open images with a format */
+enum { DEPTH_MAX = 32 };
+
+static struct block *shared; /* open images with a format, open network targets */
 
 static const char *const op_names[] = {
     [BLOCK_READ] = "read",
@@ -105,11 +112,55 @@ static void discard_block(struct block *b)
     free(b);
 }
 
+static const struct block_backend *find_protocol(const struct block_config *cfg)
+{
+    for (size_t i = 0; cfg->fd < 0 && i < sizeof(protocols) / sizeof(protocols[0]); i++) {
+        if (strncmp(cfg->path, protocols[i].prefix, strlen(protocols[i].prefix)) == 0) {
+            return protocols[i].backend;
+        }
+    }
+    return NULL;
+}
+
+/* A network target. Opened again, it is the same connection: nothing else makes two views agree. */
+static struct block *open_network(struct loop *loop, const struct block_backend *protocol,
+                                  const struct block_config *cfg, const char *name, char *err,
+                                  size_t errlen)
+{
+    uint64_t dev = cfg->cdrom ? UINT64_MAX - 1 : UINT64_MAX; /* no file is there */
+
+    for (struct block *b = shared; b != NULL; b = b->next) {
+        if (b->backend == protocol && b->loop == loop && b->dev == dev &&
+            b->readonly == cfg->readonly && strcmp(b->name, name) == 0) {
+            b->refs++;
+            return b;
+        }
+    }
+    struct block *b = make(loop, protocol, name, cfg->readonly);
+    if (b == NULL) {
+        snprintf(err, errlen, "image %s: out of memory", name);
+        return NULL;
+    }
+    b->dev = dev;
+    b->ino = (uintptr_t)b;
+    if (protocol->open(b, cfg, -1, err, errlen) < 0) {
+        discard_block(b);
+        return NULL;
+    }
+    b->next = shared;
+    shared = b;
+    return b;
+}
+
 /* The bytes themselves. */
 static struct block *open_protocol(struct loop *loop, const struct block_config *cfg,
                                    const char *name, char *err, size_t errlen)
 {
     struct stat st;
+    const struct block_backend *network = find_protocol(cfg);
+    if (network != NULL) {
+        return open_network(loop, network, cfg, name, err, errlen);
+    }
     struct block *b = make(loop, &block_raw, name, cfg->readonly);
     if (b == NULL) {
         snprintf(err, errlen, "image %s: out of memory", name);
@@ -140,7 +191,7 @@ static struct block *find_shared(const struct block *file, const struct block_ba
 {
     *conflict = false;
     for (struct block *b = shared; b != NULL; b = b->next) {
-        if (file->ino != 0 && b->dev == file->dev && b->ino == file->ino) {
+        if (b != file && file->ino != 0 && b->dev == file->dev && b->ino == file->ino) {
             *conflict = b->backend != format || b->readonly != file->readonly;
             if (!*conflict) {
                 b->refs++;
@@ -320,34 +371,16 @@ static void count(struct block_stats *s, const struct block_request *req)
     }
 }
 
-/* Logs the first error of a series, and one a minute of a long one. Good requests in between are no
- * end of it: a drive tries sector by sector, and other places may be fine all along. */
-static void report(struct block *b, const struct block_request *req, int error)
-{
-    uint64_t now = loop_now(b->loop, LOOP_HOST);
-
-    if (!b->failing || now - b->failed_said_ns >= SERIES_NS) {
-        b->failed_said_ns = now;
-        log_limited(&b->limit, "image %s: %s of %llu bytes at %llu failed: %s", b->name,
-                    op_names[req->op], (unsigned long long)req->length_bytes,
-                    (unsigned long long)req->offset_bytes, strerror(-error));
-    }
-    b->failing = true;
-    b->failed_op = req->op;
-    b->failed_offset = req->offset_bytes;
-    b->failed_length = req->length_bytes;
-}
-
 static void finish(struct block *b, struct block_request *req, int error)
 {
     if (error == 0) {
         count(&b->stats, req);
-        if (b->failing && req->op == b->failed_op && req->offset_bytes <= b->failed_offset &&
-            b->failed_offset - req->offset_bytes + b->failed_length <= req->length_bytes) {
-            b->failing = false;
-        }
-    } else if (!b->quiet) {
-        report(b, req, error);
+        b->failing = false;
+    } else if (!b->failing && !b->quiet) {
+        b->failing = true;
+        log_limited(&b->limit, "image %s: %s of %llu bytes at %llu failed: %s", b->name,
+                    op_names[req->op], (unsigned long long)req->length_bytes,
+                    (unsigned long long)req->offset_bytes, strerror(-error));
     }
     req->done(req, error);
 }
