@@ -144,6 +144,53 @@ static void count_zero_is_64k_and_merging(void **state)
     assert_int_equal(block_fake_log(r->disk)->last_length, 131072);
 }
 
+/* The write that starts a transfer is answered before anything moves: the guest computes meanwhile. */
+static void start_is_answered_first(void **state)
+{
+    struct rig *r = *state;
+    prd(r, LIST, DATA, 0x2000, true);
+    for (unsigned write = 0; write < 2; write++) {
+        const struct block_fake_log *log = block_fake_log(r->disk);
+        ata28(r, PRIMARY, write ? WRITE_DMA : READ_DMA, 64, 16);
+        bm_start(r, 0, LIST, !write);
+        assert_int_equal(log->reads, write);
+        assert_int_equal(log->writes, 0);
+        assert_int_equal(bm_status(r, 0), 0x61);
+        assert_int_equal(rig_wait(r, PRIMARY), ATA_DRDY | ATA_DSC);
+        assert_int_equal(log->reads, 1);
+        assert_int_equal(log->writes, write);
+        out8(r, BM_BASE + 2, 0x64);
+        bm_stop(r, 0);
+    }
+}
+
+/* 1 MiB is one request where the guest's memory is in one piece, and one for 64 pages where no two
+ * of them are neighbours. */
+static void few_requests(void **state)
+{
+    struct rig *r = *state;
+    for (unsigned i = 0; i < 16; i++) {
+        prd(r, LIST + 8 * i, DATA + 65536 * i, 65536, i == 15);
+    }
+    ata48(r, PRIMARY, 0x25, 100, 2048);
+    bm_start(r, 0, LIST, true);
+    assert_int_equal(rig_wait(r, PRIMARY), ATA_DRDY | ATA_DSC);
+    assert_int_equal(block_fake_log(r->disk)->reads, 1);
+    assert_int_equal(block_fake_log(r->disk)->last_length, 1 << 20);
+    expect_pattern(r->h->plat.ram + DATA, 100 * 512, 1 << 20);
+    bm_stop(r, 0);
+    for (unsigned i = 0; i < 256; i++) {
+        prd(r, LIST + 8 * i, DATA + 8192 * i, 4096, i == 255);
+    }
+    ata48(r, PRIMARY, 0x25, 200, 2048);
+    bm_start(r, 0, LIST, true);
+    assert_int_equal(rig_wait(r, PRIMARY), ATA_DRDY | ATA_DSC);
+    assert_int_equal(block_fake_log(r->disk)->reads, 1 + 256 / BLOCK_IOV_MAX);
+    for (unsigned i = 0; i < 256; i++) {
+        expect_pattern(r->h->plat.ram + DATA + 8192 * i, 200 * 512 + 4096 * i, 4096);
+    }
+}
+
 static void large_transfer(void **state)
 {
     struct rig *r = *state;
@@ -593,6 +640,8 @@ int main(void)
         T(start_before_command),
         T(write_dma),
         T(count_zero_is_64k_and_merging),
+        T(start_is_answered_first),
+        T(few_requests),
         T(large_transfer),
         T(tiny_pieces),
         T(tiny_pieces_errors),
