@@ -71,6 +71,7 @@ struct platform {
     /* Waiting for the next request, see server.c. */
     unsigned spin_skip, spin_skip_left;
     unsigned spin_turns_per_us;
+    unsigned spin_look; /* turns between two looks at descriptors */
     unsigned spin_gap;      /* mean gap between requests that waiting found, in turns */
     unsigned spin_unlooked; /* turns since descriptors were looked at */
     struct {

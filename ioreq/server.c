@@ -36,8 +36,11 @@ enum {
     SPIN_MIN_US = 20,
     SPIN_GAPS = 6,        /* ... and in multiples of the mean gap */
     SPIN_WORK_TURNS = 64, /* how often to look for bottom halves and posts meanwhile */
-    SPIN_YIELD_US =
-        50, /* how often to look at descriptors and let others on this CPU run meanwhile */
+    /* How often to look at descriptors and let others on this CPU run meanwhile: seldom, as it is a
+     * system call in the waiting guest's way, but often for a while after it found something
+     * (frames of a ping-pong would wait for the whole time). */
+    SPIN_LOOK_MAX_US = 50,
+    SPIN_LOOK_MIN_US = 10,
     SPIN_SKIP_MAX = 255,
     SPIN_CALIBRATE_TURNS = 1000,
     SLICE_REQUESTS = 64, /* after so many requests in a row, the loop gets a turn */
@@ -470,7 +473,6 @@ static enum spin_end spin(struct platform *p, unsigned *waited)
     unsigned min = SPIN_MIN_US * per_us;
     unsigned max = SPIN_MAX_US * per_us;
     unsigned limit = p->spin_gap * SPIN_GAPS;
-    unsigned look = SPIN_YIELD_US * per_us;
     unsigned unlooked = p->spin_unlooked;
     enum spin_end end = SPIN_MISS;
     unsigned i;
@@ -487,12 +489,14 @@ static enum spin_end spin(struct platform *p, unsigned *waited)
             end = SPIN_WORK;
             break;
         }
-        if (++unlooked >= look) {
+        if (++unlooked >= p->spin_look) {
             unlooked = 0;
             if (others_wait(p)) {
+                p->spin_look = SPIN_LOOK_MIN_US * per_us;
                 end = SPIN_WORK;
                 break;
             }
+            p->spin_look += p->spin_look < SPIN_LOOK_MAX_US * per_us ? p->spin_look / 8 + 1 : 0;
             sched_yield();
         }
     }
@@ -623,6 +627,7 @@ int platform_start(struct platform *p, struct board *board, char *err, size_t er
     }
     p->spin_turns_per_us = calibrate_spin(p);
     p->spin_gap = SPIN_MAX_US * p->spin_turns_per_us;
+    p->spin_look = SPIN_LOOK_MAX_US * p->spin_turns_per_us;
     ret = xenevtchn_bind_interdomain(p->evtchn, dom, bufport);
     if (ret < 0) {
         snprintf(err, errlen, "cannot bind the buffered event channel of domain %d: %s",
