@@ -46,7 +46,10 @@ struct block {
     bool readonly;
     bool growable; /* see struct block_config; size_bytes follows completed writes */
     bool quiet;    /* errors are reported by the format above */
-    bool failing; /* the last request failed: its successors are not logged */
+    bool failing; /* a series of errors, logged once; it ends when what failed last works */
+    enum block_op failed_op;
+    uint64_t failed_offset, failed_length; /* bytes */
+    uint64_t failed_said_ns;               /* LOOP_HOST */
     struct block_stats stats;
     struct log_limit limit;
 };

@@ -14,12 +14,13 @@
 #include <unistd.h>
 
 #include "block/backend.h"
+#include "core/loop.h"
 
 /* Formats by name; "raw" is what a protocol gives by itself. */
 static const struct block_backend *const formats[] = {
     &block_raw,
-    &block_qcow2,
     &block_vhd,
+    &block_qcow2,
 };
 
 /* Targets that are not local files, by how they start. "./nbd:x" is a file. */
@@ -32,6 +33,7 @@ static const struct {
 };
 
 enum { DEPTH_MAX = 32 };
+#define SERIES_NS 60000000000ull /* how often a series of errors is logged */
 
 static struct block *shared; /* open images with a format, open network targets */
 
@@ -371,16 +373,34 @@ static void count(struct block_stats *s, const struct block_request *req)
     }
 }
 
+/* Logs the first error of a series, and one a minute of a long one. Good requests in between are no
+ * end of it: a drive tries sector by sector, and other places may be fine all along. */
+static void report(struct block *b, const struct block_request *req, int error)
+{
+    uint64_t now = loop_now(b->loop, LOOP_HOST);
+
+    if (!b->failing || now - b->failed_said_ns >= SERIES_NS) {
+        b->failed_said_ns = now;
+        log_limited(&b->limit, "image %s: %s of %llu bytes at %llu failed: %s", b->name,
+                    op_names[req->op], (unsigned long long)req->length_bytes,
+                    (unsigned long long)req->offset_bytes, strerror(-error));
+    }
+    b->failing = true;
+    b->failed_op = req->op;
+    b->failed_offset = req->offset_bytes;
+    b->failed_length = req->length_bytes;
+}
+
 static void finish(struct block *b, struct block_request *req, int error)
 {
     if (error == 0) {
         count(&b->stats, req);
-        b->failing = false;
-    } else if (!b->failing && !b->quiet) {
-        b->failing = true;
-        log_limited(&b->limit, "image %s: %s of %llu bytes at %llu failed: %s", b->name,
-                    op_names[req->op], (unsigned long long)req->length_bytes,
-                    (unsigned long long)req->offset_bytes, strerror(-error));
+        if (b->failing && req->op == b->failed_op && req->offset_bytes <= b->failed_offset &&
+            b->failed_offset - req->offset_bytes + b->failed_length <= req->length_bytes) {
+            b->failing = false;
+        }
+    } else if (!b->quiet) {
+        report(b, req, error);
     }
     req->done(req, error);
 }
