@@ -23,6 +23,7 @@
 #include "ioreq/ioreq.h"
 #include "monitor/qmp.h"
 #include "monitor/qmp_block.h"
+#include "monitor/qmp_screen.h"
 #include "net/net.h"
 #include "pv/pv.h"
 #include "ui/display.h"
@@ -505,6 +506,7 @@ static int open_monitors(struct app *a)
         }
     }
     (void)qmp_media_init(&a->media, a->qmp, a->loop, a->handles.ide); /* one of few tables */
+    (void)qmp_screen_init(a->qmp, a->parts.display);
     for (unsigned i = 0; i < a->o.qmp_count; i++) {
         const struct option_qmp *q = &a->o.qmp[i];
         int ret = q->path != NULL ? qmp_listen_path(a->qmp, q->id, q->path, a->err, sizeof(a->err))

@@ -488,46 +488,9 @@ void display_cursor_blend(const struct display_cursor_image *c, uint32_t *row, i
     }
 }
 
-int display_write_ppm(struct display *d, const char *path)
+void display_release(struct display *d)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
-    int err = 0;
-
-    if (f == NULL) {
-        err = -errno;
-        if (fd >= 0) {
-            close(fd);
-        }
-        return err;
-    }
-    display_refresh_now(d);
-    if (d->pixels == NULL) {
-        err = -ENOMEM;
-    } else {
-        fprintf(f, "P6\n%d %d\n255\n", d->width, d->height);
-    }
-    for (int y = 0; y < d->height && err == 0; y++) {
-        uint32_t row[DISPLAY_MAX_WIDTH];
-        uint8_t rgb[3 * DISPLAY_MAX_WIDTH];
-        size_t n = (size_t)d->width;
-
-        memcpy(row, display_row(d, y), n * sizeof(row[0]));
-        display_cursor_blend(&d->cursor, row, y, d->width);
-        for (size_t x = 0; x < n; x++) {
-            rgb[3 * x] = (uint8_t)(row[x] >> 16);
-            rgb[3 * x + 1] = (uint8_t)(row[x] >> 8);
-            rgb[3 * x + 2] = (uint8_t)row[x];
-        }
-        if (fwrite(rgb, 3, n, f) != n) {
-            err = -EIO;
-        }
-    }
-    if (fclose(f) != 0 && err == 0) {
-        err = -errno;
-    }
     if (d->active == 0) {
         go_idle(d);
     }
-    return err;
 }

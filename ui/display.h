@@ -73,11 +73,10 @@ void display_viewer_active(struct display *d, void *ui, bool active);
 /* Loop thread: a fresh picture is wanted now (client asked, input happened). */
 void display_kick(struct display *d);
 /* Loop thread: one full synchronous refresh (screen shots). Without a viewer the surface stays
- * until the next one comes and goes. */
+ * until the next one comes and goes, or display_release(). */
 void display_refresh_now(struct display *d);
-/* Loop thread: a fresh picture with its cursor as binary PPM. 0 or -errno. Leaves no surface behind
- * when nobody looks. */
-int display_write_ppm(struct display *d, const char *path);
+/* Loop thread: lets the surface go when nobody looks. */
+void display_release(struct display *d);
 
 /* The hardware cursor as the source last set it. */
 struct display_cursor_image {

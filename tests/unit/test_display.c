@@ -340,35 +340,6 @@ static void test_cursor(void **state)
     assert_int_equal(row[1], 0x102030);
 }
 
-static void test_ppm(void **state)
-{
-    struct fixture *f = *state;
-    char path[] = "/tmp/test_display_XXXXXX";
-    char head[32] = "";
-    uint8_t rgb[3];
-    int fd = mkstemp(path), w = 0, h = 0;
-    FILE *file;
-
-    assert_true(fd >= 0);
-    close(fd);
-    assert_int_equal(display_write_ppm(f->d, path), 0);
-    assert_null(pixels(f)); /* nobody looks: nothing stays */
-    assert_int_equal(f->s.idles >= 1, 1);
-    file = fopen(path, "r");
-    assert_non_null(file);
-    assert_non_null(fgets(head, sizeof(head), file));
-    assert_string_equal(head, "P6\n");
-    assert_int_equal(fscanf(file, "%d %d\n255", &w, &h), 2);
-    assert_int_equal(w, 100);
-    assert_int_equal(h, 50);
-    fseek(file, -3, SEEK_END);
-    assert_int_equal(fread(rgb, 1, 3, file), 3);
-    assert_int_equal(rgb[0] << 16 | rgb[1] << 8 | rgb[2], 0x100000 + 4999);
-    fclose(file);
-    unlink(path);
-    assert_true(display_write_ppm(f->d, "/nonexistent/x.ppm") < 0);
-}
-
 /* A source that goes away while somebody looks leaves the picture as it is. */
 static void test_source_gone(void **state)
 {
@@ -395,7 +366,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_dirty_is_clipped, setup, teardown),
         cmocka_unit_test(test_rects),
         cmocka_unit_test_setup_teardown(test_cursor, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_ppm, setup, teardown),
         cmocka_unit_test_setup_teardown(test_source_gone, setup, teardown),
     };
 
