@@ -599,7 +599,6 @@ static void x_port_wait(struct fx_client *c, struct words *ws, FILE *out)
 {
     uint64_t port = num(ws, 2), deadline = fx_now_ns() + num(ws, 4) * 1000000;
 
-    (void)c;
     if (port >= FX_PORTS) {
         fprintf(out, "FAIL no such port");
         return;
@@ -609,9 +608,31 @@ static void x_port_wait(struct fx_client *c, struct words *ws, FILE *out)
             fprintf(out, "FAIL timeout, %u events", atomic_load(&fx_sh->xen_port[port].notified));
             return;
         }
-        usleep(200);
+        if (c->vcpu.spin)
+            __builtin_ia32_pause();
+        else
+            usleep(200);
     }
     fprintf(out, "OK %u", atomic_load(&fx_sh->xen_port[port].notified));
+}
+
+/* xen wait_mem GPA VALUE MS: until the 32-bit word there is VALUE */
+static void x_wait_mem(struct fx_client *c, struct words *ws, FILE *out)
+{
+    uint64_t gpa = num(ws, 2), deadline = fx_now_ns() + num(ws, 4) * 1000000;
+    const _Atomic uint32_t *word = (const _Atomic uint32_t *)(void *)fx_ram(gpa & ~3ull);
+
+    while (word && atomic_load(word) != (uint32_t)num(ws, 3)) {
+        if (fx_now_ns() > deadline) {
+            fprintf(out, "FAIL timeout, value %#x", atomic_load(word));
+            return;
+        }
+        if (c->vcpu.spin)
+            __builtin_ia32_pause();
+        else
+            usleep(50);
+    }
+    fprintf(out, word ? "OK" : "FAIL no RAM there");
 }
 
 static void x_xs_dump(struct fx_client *c, struct words *ws, FILE *out)
@@ -740,6 +761,7 @@ static const struct {
     { "kill", x_kill },         { "wait_exit", x_wait_exit }, { "start_time", x_start_time },
     { "vcpu", x_vcpu },         { "spin", x_spin },          { "quit", x_quit },
     { "port_new", x_port_new }, { "port_raise", x_port_raise }, { "port_wait", x_port_wait },
+    { "wait_mem", x_wait_mem },
 };
 
 static void xen_command(struct fx_client *c, struct words *ws, FILE *out)
