@@ -546,13 +546,15 @@ static void identify_disk(const struct ata *d, uint16_t *w)
     }
     w[80] = 0x00f0;
     w[81] = 0x0016;
-    w[82] = 0x4021; /* NOP, write cache, SMART */
-    w[83] = 0x7400; /* FLUSH CACHE (EXT), 48-bit address */
-    w[84] = 0x4000;
+    w[82] = 0x4021;                          /* NOP, write cache, SMART */
+    w[83] = 0x7400;                          /* FLUSH CACHE (EXT), 48-bit address */
+    w[84] = d->cfg.queued ? 0x4020 : 0x4000; /* READ LOG EXT, which tells of errors in the queue */
     w[85] = (uint16_t)(0x4000 | (r->write_cache ? 0x20 : 0) | (r->smart ? 1 : 0));
     w[86] = 0x3400;
-    w[87] = 0x4000;
-    w[93] = 0x6001; /* 80-conductor cable seen, device 0 */
+    w[87] = w[84];
+    /* 80-conductor cable seen, device 0. DEVIATION: the peer says so at SATA ports as well; Linux then
+     * takes the drive for a bridged one and never asks for more than 128 KiB. */
+    w[93] = d->cfg.queued ? 0 : 0x6001;
     put32(w, 100, (uint32_t)sectors);
     put32(w, 102, (uint32_t)(sectors >> 32));
     w[106] = 0x6000; /* one logical sector per physical one */

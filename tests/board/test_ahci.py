@@ -103,6 +103,7 @@ def test_registers(m, out):
 
 @compare([("cd word 7[56]", only((0x1f, 0), (0x100, 0)), "a packet device has no queued commands"),
           ("disk word 8[47]", only((0x4000, 0x4020)), "general purpose logging: page 10h, which queued drives have"),
+          ("disk word 93", only((0x6001, 0)), "no parallel cable at a SATA port, ATA8-ACS 7.16.7.43"),
           (".* end", PIO_END, "no D2H FIS after PIO in")], argv=arguments)
 def test_identify(m, out):
     for n, name, command in ((0, "disk", 0xec), (1, "cd", 0xa1)):
