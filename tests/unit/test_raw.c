@@ -559,6 +559,15 @@ static void loop_detach(const char *path)
     close(fd);
 }
 
+static void loop_resize(const char *image, const char *dev, off_t size)
+{
+    int fd = open(dev, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(truncate(image, size), 0);
+    assert_int_equal(ioctl(fd, LOOP_SET_CAPACITY, 0), 0);
+    close(fd);
+}
+
 /* Block devices: the same behaviour; an error that the host meets when it writes back its cache is
  * the flush's. */
 static void block_device(void **state)
@@ -600,6 +609,17 @@ static void block_device(void **state)
     evict(dev);
     assert_int_equal(do_op(f, b, BLOCK_READ, SIZE / 2, back, sizeof(back)), 0);
     assert_memory_equal(buf, back, sizeof(buf));
+    /* The device loses its second half, and gets it back. */
+    loop_resize(image, dev, SIZE / 2);
+    evict(dev);
+    assert_int_equal(do_op(f, b, BLOCK_READ, SIZE / 2, back, PAGE), -EIO);
+    assert_int_equal(do_op(f, b, BLOCK_READ, SIZE / 2 - PAGE, back, 2 * PAGE), -EIO);
+    assert_int_equal(do_op(f, b, BLOCK_WRITE, SIZE / 2, buf, PAGE), -ENOSPC);
+    assert_int_equal(do_op(f, b, BLOCK_READ, SIZE / 2 - PAGE, back, PAGE), 0);
+    loop_resize(image, dev, SIZE);
+    assert_int_equal(do_op(f, b, BLOCK_WRITE, SIZE / 2, buf, PAGE), 0);
+    assert_int_equal(do_op(f, b, BLOCK_READ, SIZE / 2, back, PAGE), 0);
+    assert_memory_equal(buf, back, PAGE);
     block_close(b);
     loop_detach(dev);
     small_fs_end(dir);
