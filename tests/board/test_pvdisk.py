@@ -2,12 +2,16 @@
 """The PV drivers' disks: a blkif frontend in guest memory, put to the peer as well. Grant reference N of the fake is guest
 page N (tests/fakexen/README.md)."""
 import os
+import shutil
 import struct
+import subprocess
+import tempfile
 
+import ide
 from fakexen import QtestError, make_image
 from harness import compare, ours
 
-RING, DATA = 0x100000, 0x200000
+RING, DATA = 0x1000000, 0x1100000     # apart from what ide.py uses
 PAGE = 4096
 READ, WRITE, BARRIER, FLUSH, DISCARD, INDIRECT = 0, 1, 2, 3, 5, 6
 SECTORS = 8192
@@ -21,7 +25,8 @@ class Front:
         self.back = "/local/domain/0/backend/qdisk/1/%d" % dev
         self.front = "/local/domain/1/device/vbd/%d" % dev
         self.image = os.path.join(m.dir, "qdisk-%d.img" % dev)
-        make_image(self.image, SECTORS, 512)
+        if params is None:
+            make_image(self.image, SECTORS, 512)
         self.entry = 108 if i386 else 112
         self.entries = 1
         while self.entries * 2 <= ((PAGE << order) - 64) // self.entry:
@@ -258,6 +263,7 @@ def test_media(t):
     """cd-insert and cd-eject rewrite params: the size follows, 0 without a medium."""
     with t.machine() as m:
         f = Front(m, dev=5632, kind="cdrom", mode="r", params="aio:")
+        make_image(f.image, SECTORS, 512)
         t.equal((f.node("sectors"), f.node("info")), ("0", "5"), "empty drive")
         t.equal(f.ask(READ, 1, 0, [(0, 0, 7)]), (1, READ, -1), "read of no medium")
         f.write_back("params", "aio:" + f.image)
@@ -293,3 +299,56 @@ def test_end_of_the_process(t):
         t.equal(f.node("state"), "6")
         with open(f.image, "rb") as image:
             t.equal(image.read(PAGE), b"\x3c" * PAGE)
+
+
+def both_views(t, fmt, libxl):
+    """One image in the emulated drive and in the PV drivers' disk at once: each sees what the other wrote, and the image
+    is in order afterwards."""
+    folder = tempfile.mkdtemp(prefix="pvdisk-")
+    try:
+        image = os.path.join(folder, "disk." + fmt)
+        subprocess.run(["qemu-img", "create", "-q", "-f", fmt, image, "4M"], check=True)
+        extra = ["-drive", "file=%s,if=ide,index=0,media=disk,format=%s,cache=writeback" % (image, fmt)]
+        with t.machine(extra=extra) as m:
+            d = ide.Drive(m)
+            f = Front(m, params="%s:%s" % (libxl, image))
+            size = int(f.node("sectors"))
+            t.check(size >= SECTORS, "%d sectors" % size)
+            data = [bytes((i * 3 + n) & 0xff for i in range(512)) for n in range(3)]
+            d.pio_out(0x30, data[0], lba=100)
+            t.equal(f.ask(READ, 1, 100, [(0, 0, 0)]), (1, READ, 0), "read of what the drive wrote")
+            t.equal(m.read(DATA, 512), data[0], "what the drive wrote")
+            m.write(DATA + PAGE, data[1])
+            t.equal(f.ask(WRITE, 2, 7000, [(1, 0, 0)]), (2, WRITE, 0), "write")
+            t.equal(d.pio_in(0x20, 1, lba=7000)[0], data[1], "what the frontend wrote")
+            # The guest's driver unplugs the drive: the disk goes on.
+            m.outw(0x10, 1)
+            m.write(DATA + PAGE, data[2])
+            t.equal(f.ask(WRITE, 3, 4000, [(1, 0, 0)]), (3, WRITE, 0), "write after unplug")
+            t.equal(f.ask(FLUSH, 4, 0, []), (4, FLUSH, 0), "flush")
+            for sector, want in ((100, data[0]), (7000, data[1]), (4000, data[2])):
+                t.equal(f.ask(READ, 5, sector, [(2, 0, 0)]), (5, READ, 0), "read after unplug")
+                t.equal(m.read(DATA + 2 * PAGE, 512), want, "sector %d" % sector)
+            m.cmd("xen kill 1")
+            t.equal(m.wait_exit(10), "exited 0")
+        if fmt == "qcow2":
+            subprocess.run(["qemu-img", "check", "-q", image], check=True)
+        subprocess.run(["qemu-img", "convert", "-f", fmt, "-O", "raw", image, image + ".raw"], check=True)
+        with open(image + ".raw", "rb") as raw:
+            for sector, want in ((100, data[0]), (7000, data[1]), (4000, data[2])):
+                raw.seek(sector * 512)
+                t.equal(raw.read(512), want, "sector %d for qemu-img" % sector)
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_both_views_raw(t):
+    both_views(t, "raw", "aio")
+
+
+def test_both_views_qcow2(t):
+    both_views(t, "qcow2", "qcow2")
+
+
+def test_both_views_vhd(t):
+    both_views(t, "vpc", "vhd")
