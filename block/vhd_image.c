@@ -544,7 +544,7 @@ static int open_parent(struct vhd *v, const struct block_config *cfg, const uint
         .v = v, .cfg = cfg, .uuid = header + VHD_HEADER_PARENT_UUID, .err = err, .errlen = errlen};
     char name[VHD_NAME_BYTES * 2] = "", shown[VHD_NAME_BYTES * 2];
 
-    if (v->block->file->backend != &block_raw) {
+    if (v->block->file->backend == &block_nbd) {
         return refuse(err, errlen, v, "a differencing VHD must be a local file");
     }
     (void)from_utf16(header + VHD_HEADER_PARENT_NAME, VHD_NAME_BYTES, true, name, sizeof(name));

@@ -465,8 +465,8 @@ void rig_file_kill(struct rig_file *f)
     revive(f);
 }
 
-struct block *rig_open(struct loop *loop, struct rig_file *f, bool readonly, char *err,
-                       size_t errlen)
+struct block *rig_open_as(struct loop *loop, const struct block_backend *format,
+                          struct rig_file *f, bool readonly, char *err, size_t errlen)
 {
     struct block *file = calloc(1, sizeof(*file)), *b = calloc(1, sizeof(*b));
 
@@ -480,7 +480,7 @@ struct block *rig_open(struct loop *loop, struct rig_file *f, bool readonly, cha
     file->quiet = true;
     file->loop = loop;
     f->block = file;
-    b->backend = &block_qcow2;
+    b->backend = format;
     b->loop = loop;
     b->name = strdup("(rig)");
     b->file = file;
@@ -488,13 +488,19 @@ struct block *rig_open(struct loop *loop, struct rig_file *f, bool readonly, cha
     b->readonly = readonly;
     b->quiet = true;
     const struct block_config cfg = {.path = "/nowhere/image", .fd = -1, .readonly = readonly};
-    if (block_qcow2.open(b, &cfg, -1, err, errlen) < 0) {
+    if (format->open(b, &cfg, -1, err, errlen) < 0) {
         block_close(file);
         free(b->name);
         free(b);
         return NULL;
     }
     return b;
+}
+
+struct block *rig_open(struct loop *loop, struct rig_file *f, bool readonly, char *err,
+                       size_t errlen)
+{
+    return rig_open_as(loop, &block_qcow2, f, readonly, err, errlen);
 }
 
 void rig_abandon(struct rig_file *f, struct block *b)

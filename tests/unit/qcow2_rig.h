@@ -60,6 +60,9 @@ void rig_file_kill(struct rig_file *f);
 /* Opens the qcow2 image in a file. NULL with a reason. */
 struct block *rig_open(struct loop *loop, struct rig_file *f, bool readonly, char *err,
                        size_t errlen);
+/* The same for another format. */
+struct block *rig_open_as(struct loop *loop, const struct block_backend *format,
+                          struct rig_file *f, bool readonly, char *err, size_t errlen);
 /* Closes it without anything more reaching the file. */
 void rig_abandon(struct rig_file *f, struct block *b);
 
