@@ -27,14 +27,30 @@ struct uring {
     void *arg;
     void *unsent[URING_DEPTH]; /* cookies of requests that the kernel has not taken yet */
     unsigned nunsent, in_flight;
-    bool broken;
+    unsigned reaping; /* depth of calls that hand back requests: done() may wait, or destroy us */
+    bool broken, dead;
 };
+
+static void discard_uring(struct uring *u)
+{
+    io_uring_queue_exit(&u->ring);
+    free(u);
+}
+
+/* The end of handing back requests. */
+static void reaped(struct uring *u)
+{
+    if (--u->reaping == 0 && u->dead) {
+        discard_uring(u);
+    }
+}
 
 void uring_reap(struct uring *u)
 {
     struct io_uring_cqe *cqe;
 
-    while (io_uring_peek_cqe(&u->ring, &cqe) == 0 && cqe != NULL) {
+    u->reaping++;
+    while (!u->dead && io_uring_peek_cqe(&u->ring, &cqe) == 0 && cqe != NULL) {
         void *cookie = io_uring_cqe_get_data(cqe);
         int result = cqe->res;
 
@@ -42,6 +58,7 @@ void uring_reap(struct uring *u)
         u->in_flight--;
         u->done(u->arg, cookie, result);
     }
+    reaped(u);
 }
 
 static void on_ready(void *arg, uint32_t events)
@@ -53,10 +70,12 @@ static void on_ready(void *arg, uint32_t events)
 /* Ends what the kernel has not taken. */
 static void refuse_unsent(struct uring *u)
 {
+    u->reaping++;
     while (u->nunsent > 0) {
         u->in_flight--;
         u->done(u->arg, u->unsent[--u->nunsent], -ECANCELED);
     }
+    reaped(u);
 }
 
 void uring_submit(struct uring *u)
@@ -138,8 +157,11 @@ void uring_destroy(struct uring *u)
     }
     bottom_half_cancel(&u->bh);
     loop_unwatch(&u->watch);
-    io_uring_queue_exit(&u->ring);
-    free(u);
+    if (u->reaping > 0) {
+        u->dead = true;
+    } else {
+        discard_uring(u);
+    }
 }
 
 /* An entry for a request, or NULL. */

@@ -15,11 +15,11 @@ struct loop;
 struct uring;
 
 /* done(arg, cookie, result) is called once for each request: a count of bytes or -errno. -ECANCELED
- * and -EAGAIN: the kernel did not carry it out, do it in another way. It may start requests.
+ * and -EAGAIN: the kernel did not carry it out, do it in another way. It may start requests, reap, destroy.
  * 0, or -errno when the kernel has no io_uring for us (ENOSYS, EPERM, ENOMEM, ...). */
 int uring_create(struct uring **out, struct loop *loop,
                  void (*done)(void *arg, void *cookie, int result), void *arg);
-/* Nothing may be in flight. NULL is fine. */
+/* Nothing may be in flight. NULL is fine. May be called in done(). */
 void uring_destroy(struct uring *u);
 
 /* These start a request; false: no room now (or, uring_broken(), ever again). iov has cnt entries; a

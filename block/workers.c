@@ -21,6 +21,8 @@ struct workers {
     int event_fd; /* -1 until the first thread starts */
     struct watch watch;
     struct block_request *ready, **ready_tail; /* done, and not given back yet */
+    unsigned reaping;                          /* depth: finished() may wait, or destroy us */
+    bool dead;
 
     /* Everything below is under lock. */
     pthread_mutex_t lock;
@@ -89,13 +91,17 @@ void workers_reap(struct workers *w)
     w->done = NULL;
     w->done_tail = &w->done;
     pthread_mutex_unlock(&w->lock);
-    while (w->ready != NULL) { /* one by one: finished() may wait for the others */
+    w->reaping++;
+    while (!w->dead && w->ready != NULL) { /* one by one: finished() may wait for the others */
         struct block_request *req = w->ready;
         w->ready = req->next;
         if (w->ready == NULL) {
             w->ready_tail = &w->ready;
         }
         w->finished(w->arg, req, req->result);
+    }
+    if (--w->reaping == 0 && w->dead) {
+        free(w);
     }
 }
 
@@ -198,5 +204,9 @@ void workers_destroy(struct workers *w)
     }
     pthread_cond_destroy(&w->work);
     pthread_mutex_destroy(&w->lock);
-    free(w);
+    if (w->reaping > 0) {
+        w->dead = true;
+    } else {
+        free(w);
+    }
 }

@@ -13,7 +13,7 @@ struct workers;
 struct workers *workers_create(struct loop *loop, int (*run)(void *arg, struct block_request *req),
                                void (*done)(void *arg, struct block_request *req, int result),
                                void *arg);
-/* Ends the threads. Nothing may be in flight. NULL is fine. */
+/* Ends the threads. Nothing may be in flight. NULL is fine. May be called in done(). */
 void workers_destroy(struct workers *w);
 /* Hands req to a thread (uses its next and result). 0, or -errno when there is no thread at all. */
 int workers_queue(struct workers *w, struct block_request *req);

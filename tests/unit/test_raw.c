@@ -47,7 +47,7 @@ struct op {
     struct iovec iov[BLOCK_IOV_MAX];
     int error;
     unsigned calls;
-    struct block *drain; /* in the callback */
+    struct block *drain, *close; /* in the callback */
 };
 
 static uint8_t pattern(uint64_t i)
@@ -111,6 +111,7 @@ static void on_done(struct block_request *req, int error)
     if (op->drain != NULL) {
         assert_int_equal(block_drain(op->drain), 0);
     }
+    block_close(op->close);
 }
 
 /* One request on one buffer, not waited for. */
@@ -380,6 +381,24 @@ static void drain_in_a_callback(void **state)
     }
     for (unsigned i = 0; i < 16; i++) {
         assert_int_equal(finish(f, &ops[i]), 0);
+    }
+}
+
+/* The last request's callback closes the image, another one's before it, with some in flight. */
+static void close_in_a_callback(void **state)
+{
+    struct fixture *f = *state;
+    for (unsigned closer = 0; closer < 4; closer += 3) {
+        struct op ops[4] = {0};
+        struct block *b = open_path(f, f->path, false);
+        ops[closer].close = b;
+        for (unsigned i = 0; i < 4; i++) {
+            submit(b, &ops[i], BLOCK_FLUSH, 0, NULL, 0);
+        }
+        for (unsigned i = 0; i < 4; i++) {
+            assert_int_equal(finish(f, &ops[i]), 0);
+        }
+        loop_poll(f->loop, 0);
     }
 }
 
@@ -690,6 +709,7 @@ int main(void)
         T(discard_makes_holes),
         T(truncated_and_whole_again),
         T(drain_in_a_callback),
+        T(close_in_a_callback),
         T(close_under_load),
         T(direct),
         T(no_space),
