@@ -559,8 +559,8 @@ static void queue_of_32(void **state)
 static void out_of_order(void **state)
 {
     struct arig *r = *state;
-    const struct prd big = {A_DATA + (1 << 20), 1 << 20};
-    put_queued(r, 4, false, 0, 2048, &big, 1); /* two image requests */
+    const struct prd big = {A_DATA + (1 << 20), 2 * ATA_DMA_CHUNK};
+    put_queued(r, 4, false, 0, 2 * ATA_DMA_CHUNK / 512, &big, 1); /* two image requests */
     put_queued(r, 5, false, 3000, 8, NULL, 0);
     block_fake_hold(r->disk, true);
     (void)go_queued(r, 0x30);
@@ -575,7 +575,7 @@ static void out_of_order(void **state)
     (void)block_fake_run(r->disk, 10);
     settle(r);
     assert_int_equal(pget(r, 0, PX_SACT), 0);
-    expect_pattern(ram(r, A_DATA + (1 << 20)), 0, 1 << 20);
+    expect_pattern(ram(r, A_DATA + (1 << 20)), 0, 2 * ATA_DMA_CHUNK);
 }
 
 static void queued_fua_and_counts(void **state)
@@ -920,7 +920,7 @@ static void save_in_flight(void **state)
 {
     struct arig *r = *state;
     struct arig *other = arig_create(A_DISK_SECTORS);
-    const struct prd big = {A_DATA, 2 << 20};
+    const struct prd big = {A_DATA, 3 * ATA_DMA_CHUNK};
     fly(r, true);
     (void)block_fake_run(r->disk, 3); /* done, not yet reported */
     assert_true(harness_transfer(r->h, other->h));
@@ -932,7 +932,7 @@ static void save_in_flight(void **state)
     works(other);
 
     block_fake_hold(r->disk, true); /* transfers of several requests, in the middle */
-    put_queued(r, 0, false, 0, 4096, &big, 1);
+    put_queued(r, 0, false, 0, 3 * ATA_DMA_CHUNK / 512, &big, 1);
     (void)go_queued(r, 1);
     (void)block_fake_run(r->disk, 1);
     settle(r);
@@ -941,7 +941,8 @@ static void save_in_flight(void **state)
     assert_true(harness_transfer(r->h, other->h));
     settle(other);
     assert_int_equal(pget(other, 0, PX_SACT), 0);
-    expect_pattern(ram(other, A_DATA + (1 << 20)), 1 << 20, 1 << 20);
+    /* What was in flight ended in r's memory. */
+    expect_pattern(ram(other, A_DATA + 2 * ATA_DMA_CHUNK), 2 * ATA_DMA_CHUNK, ATA_DMA_CHUNK);
     works(other);
     land(r);
     settle(r);

@@ -445,16 +445,17 @@ static void tray_and_lock(void **state)
 static void replaced_during_transfer(struct rig *r, struct block *other)
 {
     uint8_t b[2048];
+    enum { SECTORS = ATA_DMA_CHUNK / 2048 + 100 }; /* two image requests */
     memset(block_fake_data(other), 0xcc, 10 * 2048);
     for (unsigned how = 0; how < 3; how++) {
         assert_int_equal(piix_ide_set_medium(r->ide, 2, r->cd), 0);
         assert_int_equal(run(r, CDB(0)), 0x062800);
-        memset(r->h->plat.ram + 0x100000, 0, 0x100000);
+        memset(r->h->plat.ram + 0x100000, 0, 0x200000);
         if (how > 0) {
-            for (unsigned i = 0; i < 16; i++) {
-                prd(r, 0x1000 + 8 * i, 0x100000 + 0x10000 * i, 65536, i == 15);
+            for (unsigned i = 0; i < 32; i++) {
+                prd(r, 0x1000 + 8 * i, 0x100000 + 0x10000 * i, 65536, i == 31);
             }
-            packet(r, SECONDARY, CDB(0x28, 0, 0, 0, 0, 0, 0, 400 >> 8, 400 & 0xff), 0, 1);
+            packet(r, SECONDARY, CDB(0x28, 0, 0, 0, 0, 0, 0, SECTORS >> 8, SECTORS & 0xff), 0, 1);
             if (how == 1) {
                 block_fake_hold(r->cd, true);
                 bm_start(r, 1, 0x1000, true);
@@ -478,7 +479,7 @@ static void replaced_during_transfer(struct rig *r, struct block *other)
         assert_int_equal(sense(r), 0x062800);
         assert_int_equal(run(r, CDB(0)), 0);
         bm_stop(r, 1);
-        for (unsigned i = 0; i < 0x100000; i += 2048) {
+        for (unsigned i = 0; i < 0x200000; i += 2048) {
             assert_false(memcmp(r->h->plat.ram + 0x100000 + i, block_fake_data(other), 2048) == 0);
         }
     }
