@@ -139,10 +139,25 @@ static void packet(struct harness *h, const uint8_t b[8])
     reg(h, 1, PX_CI, 1u << slot);
 }
 
+/* What drivers do after an error in the queue. */
+static void read_log(struct harness *h)
+{
+    static const uint8_t fis[16] = {0x27, 0x80, 0x2f, 0, 0x10, 0, 0, 0x40, [12] = 1};
+    start(h, 0);
+    loop_poll(h->loop, 0);
+    command(h, 0, 0, fis, 8);
+    reg(h, 0, PX_CI, 1);
+}
+
 static void event(struct harness *h, const uint8_t b[8])
 {
     unsigned port = b[1] & 1;
-    switch (b[0] % 13) {
+    if ((b[0] & 0x40) != 0) {
+        block_fake_hold(media[0], (b[0] & 0x20) != 0);
+        block_fake_fail(media[0], (b[1] & 1) != 0 ? BLOCK_WRITE : BLOCK_READ, b[4] * 512u,
+                        (b[1] & 0x10) != 0 ? -5 : 0);
+    }
+    switch (b[0] % 14) {
     case 0:
     case 1:
         plain(h, b);
@@ -197,6 +212,12 @@ static void event(struct harness *h, const uint8_t b[8])
             bring_up(h);
         }
         break;
+    case 13:
+        read_log(h);
+        break;
+    }
+    if ((b[0] & 0x80) != 0) {
+        loop_poll(h->loop, 0);
     }
 }
 
