@@ -124,15 +124,20 @@ class Guest:
             self.model.flushed()  # turning it off writes it out
         self.cache = not self.cache
 
-    def run(self):
-        """Until the process dies."""
+    def run(self, commands, more_s):
+        """Carries out so many commands and goes on; the process dies more_s seconds later."""
+        timer = threading.Timer(more_s, os.kill, (self.m.dm_pid(), 9))
         try:
             while True:
+                if commands == 0:
+                    timer.start()
+                commands -= 1
                 x = self.rng.random()
                 (self.write if x < 0.75 else self.flush if x < 0.92 else
                  self.trim if x < 0.97 else self.toggle_cache)()
         except fakexen.QtestError:
-            pass
+            if timer.ident is not None:
+                timer.join()
 
 
 SOURCE = [source(i) for i in range(SOURCES)]
@@ -181,10 +186,7 @@ def kill(t, fmt, seed):
                 raise
             with m:
                 guest = Guest(m, model, rng)
-                timer = threading.Timer(rng.uniform(0.001, 0.08), os.kill, (m.dm_pid(), 9))
-                timer.start()
-                guest.run()
-                timer.join()
+                guest.run(rng.randrange(1, 30), rng.uniform(0, 0.01))
                 t.equal(m.wait_exit(5), "killed by signal 9", "moment %d, log: %s" % (moment, m.log()))
                 acknowledged += guest.acknowledged
             check_image(t, path, fmt, moment)
