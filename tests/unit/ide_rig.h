@@ -15,7 +15,7 @@ enum {
     BM_BASE = 0xc000,
     RIG_DEVFN = PCI_DEVFN(1, 1),
     RIG_DISK_SECTORS = 16384,
-    RIG_CD_SECTORS = 700,
+    RIG_CD_SECTORS = 500,
     RIG_SMALL_SECTORS = 128,
 };
 

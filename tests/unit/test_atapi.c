@@ -446,9 +446,10 @@ static void replaced_during_transfer(struct rig *r, struct block *other)
 {
     uint8_t b[2048];
     enum { SECTORS = ATA_DMA_CHUNK / 2048 + 100 }; /* two image requests */
+    struct block *cd = block_fake_create(r->h->loop, SECTORS * 2048, true);
     memset(block_fake_data(other), 0xcc, 10 * 2048);
     for (unsigned how = 0; how < 3; how++) {
-        assert_int_equal(piix_ide_set_medium(r->ide, 2, r->cd), 0);
+        assert_int_equal(piix_ide_set_medium(r->ide, 2, cd), 0);
         assert_int_equal(run(r, CDB(0)), 0x062800);
         memset(r->h->plat.ram + 0x100000, 0, 0x200000);
         if (how > 0) {
@@ -457,7 +458,7 @@ static void replaced_during_transfer(struct rig *r, struct block *other)
             }
             packet(r, SECONDARY, CDB(0x28, 0, 0, 0, 0, 0, 0, SECTORS >> 8, SECTORS & 0xff), 0, 1);
             if (how == 1) {
-                block_fake_hold(r->cd, true);
+                block_fake_hold(cd, true);
                 bm_start(r, 1, 0x1000, true);
                 harness_step(r->h, 1000);
             }
@@ -466,7 +467,7 @@ static void replaced_during_transfer(struct rig *r, struct block *other)
             pio_in(r, SECONDARY, b, 2048);
         }
         assert_int_equal(piix_ide_set_medium(r->ide, 2, other), 0);
-        block_fake_hold(r->cd, false);
+        block_fake_hold(cd, false);
         if (how == 2) {
             bm_start(r, 1, 0x1000, true);
         }
@@ -485,6 +486,7 @@ static void replaced_during_transfer(struct rig *r, struct block *other)
     }
     assert_int_equal(piix_ide_set_medium(r->ide, 2, r->cd), 0);
     assert_int_equal(run(r, CDB(0)), 0x062800);
+    block_close(cd);
 }
 
 /* An eject request does not hide what has happened to the medium before, and goes with it. */
