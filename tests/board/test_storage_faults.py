@@ -143,6 +143,47 @@ def test_full_file_system(t):
             t.equal(m.dm_status(), "running")
 
 
+def test_full_file_system_qcow2(t):
+    """A qcow2 image that cannot grow: writes to new clusters and flushes fail, the rest works, and the image is sound."""
+    if not shutil.which("qemu-img"):
+        raise Skip("no qemu-img")
+    data = data_for(32768, 9)
+    with small_fs(2) as folder:
+        path = os.path.join(folder, "disk.qcow2")
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "64M"], check=True)
+        with t.machine(extra=["-drive", "file=%s,if=ide,index=0,media=disk,format=qcow2,cache=writeback" % path]) as m:
+            d, = drives(m, (PRIMARY, 0))
+            well(t, write_dma(d, 0, data), "write while there is space")
+            d.issue(0xe7)
+            t.equal(d.wait() & 0xa9, 0, "flush")
+            take_space(folder)
+            for turn in range(3):
+                failed(t, write_dma(d, 2048 + 256 * turn, data), ABRT, "write %d without space" % turn)
+            result, back = read_dma(d, 0, 64)
+            well(t, result, "read without space")
+            t.equal(back, data, "data")
+            well(t, write_dma(d, 0, data[::-1]), "write over what is allocated")
+            t.equal(m.log().count("No space left on device"), 1, "lines in the log")
+            give_space(folder)
+            for turn in range(3):
+                well(t, write_dma(d, 2048 + 256 * turn, data), "the same write with space")
+            d.issue(0xe7)
+            t.equal(d.wait() & 0xa9, 0, "flush with space")
+            m.cmd("xen kill 9")
+            m.wait_exit(5)
+        p = subprocess.run(["qemu-img", "check", "-f", "qcow2", path], stdout=subprocess.PIPE, text=True)
+        t.check(p.returncode in (0, 3), "qemu-img check: " + p.stdout)
+        with tempfile.TemporaryDirectory() as out:
+            flat = os.path.join(out, "flat")
+            subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, flat], check=True)
+            with open(flat, "rb") as f:
+                content = f.read()
+        t.equal(content[:32768], data[::-1], "first write")
+        for turn in range(3):
+            at = (2048 + 256 * turn) * 512
+            t.equal(content[at:at + 32768], data, "write %d" % turn)
+
+
 def test_full_during_a_long_transfer(t):
     """A transfer of 1 MiB in the middle of which the space ends, and a reset while it fails."""
     data = data_for(MIB, 11)
