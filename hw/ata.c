@@ -408,7 +408,7 @@ static void dma_direct_done(struct ata *d, int error)
 }
 
 /* One sector through buf, when the guest's list has more pieces per sector than an image request
- * can carry. */
+ * can carry, or room for a part of a sector only. */
 static void dma_bounce_done(struct ata *d, int error)
 {
     if (error < 0) {
@@ -431,7 +431,7 @@ static uint32_t dma_step_image(struct ata *d)
         max = unit;
     }
     int n = d->h.ops->dma_map(d->h.host, &d->h.sg, unit, max, !d->r.write);
-    if (n < 0) {
+    if (n < 0 && d->r.write) {
         dma_finish(d, true);
         return 0;
     }

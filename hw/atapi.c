@@ -241,12 +241,12 @@ static void reply(struct ata *d, uint32_t len, uint32_t alloc)
 /* Sends sectors of the medium. */
 static void read_sectors(struct ata *d, uint32_t lba, uint32_t count, enum ata_stream stream)
 {
-    if (lba >= sectors(d) || count > sectors(d) - lba) {
-        check_condition(d, ILLEGAL_REQUEST, ASC_LBA_OUT_OF_RANGE, 0);
+    if (count == 0) { /* MMC-5 6.19.2.5: not an error, wherever it is */
+        done(d);
         return;
     }
-    if (count == 0) {
-        done(d);
+    if (lba >= sectors(d) || count > sectors(d) - lba) {
+        check_condition(d, ILLEGAL_REQUEST, ASC_LBA_OUT_OF_RANGE, 0);
         return;
     }
     if (!limit_ok(d)) {

@@ -122,9 +122,9 @@ class Drive:
         m.inb(self.base + 7)
         return result
 
-    def packet(self, cdb, limit=0xfffe, data=b"", dma=None):
+    def packet(self, cdb, limit=0xfffe, data=b"", dma=None, ms=5000):
         """A packet command. Returns (data in, [phases], status, error): a phase is
-        (interrupt reason, byte count, status). dma: size of a DMA transfer to BUFFER."""
+        (interrupt reason, byte count, status). dma: size of a DMA transfer to BUFFER, which may take ms."""
         m, b = self.m, self.base
         if dma is not None:
             m.outb(self.bm, 0)
@@ -143,7 +143,7 @@ class Drive:
         for word in struct.unpack("<6H", cdb.ljust(12, b"\0")):
             m.outw(b, word)
         if dma is not None:
-            result = self.run_dma(True)
+            result = self.run_dma(True, ms)
             return m.read(BUFFER, dma), phases + [result], self.alt(), m.inb(b + 1)
         while True:
             status = self.wait()
