@@ -51,7 +51,7 @@ static void setup(struct harness *h)
 {
     const struct rtl8139_config cfg = {.devfn = DEVFN, .mac = {0, 0x16, 0x3e, 0, 0, 1}};
 
-    fake = net_fake_add(&h->board, false); /* net/ does the offloads */
+    fake = net_fake_add(&h->board, true);
     shut = false;
     if (rtl8139_create(&h->board, &cfg, fake->net) != 0) {
         abort();
@@ -100,12 +100,28 @@ static void host_frame(const uint8_t bytes[8])
     net_fake_receive(fake, frame, len, &off);
 }
 
+/* The EEPROM's wires: a start bit, 8 bits of command, some clocks with data, CS falls. */
+static void eeprom(struct harness *h, const uint8_t bytes[8])
+{
+    enum { PROGRAM = 0x80, CS = 8, SK = 4, DI = 2 };
+    unsigned bits = 0x100u | bytes[1];
+
+    for (unsigned i = 0; i < 9u + bytes[2] % 40u; i++) {
+        unsigned di = i < 9 ? bits >> (8 - i) & 1 : bytes[3] >> (i & 7) & 1;
+
+        wr(h, RTL8139_9346CR, 1, PROGRAM | CS | di * DI);
+        wr(h, RTL8139_9346CR, 1, PROGRAM | CS | SK | di * DI);
+        harness_in(h, IO + RTL8139_9346CR, 1);
+    }
+    wr(h, RTL8139_9346CR, 1, bytes[4]);
+}
+
 static void event(struct harness *h, const uint8_t bytes[8])
 {
     uint32_t word = (uint32_t)bytes[4] | (uint32_t)bytes[5] << 8 | (uint32_t)bytes[6] << 16 |
                     (uint32_t)bytes[7] << 24;
 
-    switch (bytes[0] % 12) {
+    switch (bytes[0] % 14) {
     case 0:
     case 1:
         host_frame(bytes);
@@ -149,6 +165,15 @@ static void event(struct harness *h, const uint8_t bytes[8])
         break;
     case 10:
         net_set_running(fake->net, bytes[1] & 1);
+        break;
+    case 11:
+        eeprom(h, bytes);
+        break;
+    case 12: /* timer, counters in memory */
+        wr(h, RTL8139_TCTR, 4, 0);
+        wr(h, RTL8139_TIMERINT, 4, word >> (bytes[1] & 31));
+        wr(h, RTL8139_TSD0 + 4, 4, bytes[2] == 0 ? UINT32_MAX : 0);
+        wr(h, RTL8139_TSD0, 4, (word & ~63u) | 8);
         break;
     default: /* the end of a frame that makes sense in the buffer, or the PV drivers take over */
         if (bytes[1] == 0xff && !shut && pci_find(h->board.pci, DEVFN) != NULL) {
