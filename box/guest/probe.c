@@ -7,11 +7,13 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <glob.h>
+#include <linux/cdrom.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/io.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -214,8 +216,23 @@ static int garbage(unsigned secs, uint64_t start_seed, int all)
     return 0;
 }
 
+/* Opens or closes a CD drive's tray, as eject(1) does; busybox has none here. */
+static int tray(const char *device, int request)
+{
+    int fd = open(device, O_RDONLY | O_NONBLOCK);
+    if (fd < 0 || (request == CDROMEJECT && ioctl(fd, CDROM_LOCKDOOR, 0) != 0) || ioctl(fd, request, 0) != 0) {
+        perror(device);
+        return 1;
+    }
+    return close(fd);
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 3 && strcmp(argv[1], "eject") == 0)
+        return tray(argv[2], CDROMEJECT);
+    if (argc == 3 && strcmp(argv[1], "load") == 0)
+        return tray(argv[2], CDROMCLOSETRAY);
     if (iopl(3) != 0) {
         perror("iopl");
         return 1;
@@ -224,6 +241,6 @@ int main(int argc, char **argv)
         return ports(strtoul(argv[2], NULL, 0));
     if (argc == 5 && strcmp(argv[1], "garbage") == 0)
         return garbage((unsigned)strtoul(argv[2], NULL, 0), strtoull(argv[3], NULL, 0), atoi(argv[4]));
-    fprintf(stderr, "usage: probe ports N | probe garbage SECS SEED ALL\n");
+    fprintf(stderr, "usage: probe ports N | probe garbage SECS SEED ALL | probe eject|load DEVICE\n");
     return 1;
 }
