@@ -5,11 +5,12 @@
  * and to it, others through bounce buffers, of which there are a few.
  *
  * A server that goes away: requests under way fail with -EIO. Later ones wait while a thread tries to
- * connect again (at most once per second), up to HOLD_NS after the loss; a server that is restarted
- * in time costs a guest an error that it retries. After that requests fail at once, and each gives
- * rise to another attempt, at most one per second. Writes that the lost server had not flushed may
- * be gone: the first flush on a new connection says so with -EIO. A server that says nothing for
- * SILENCE_NS while it owes answers is given up, too.
+ * connect again (at most once per second), up to HOLD_NS after the first of them; a server that is
+ * restarted in time costs a guest an error that it retries. After that requests fail at once, and
+ * each gives rise to another attempt, at most one per second; after FORGET_NS without an attempt they
+ * wait again. Writes that the lost server had not flushed may be gone: the first flush on a new
+ * connection says so with -EIO. A server that says nothing for SILENCE_NS while it owes answers is
+ * given up, too.
  */
 #include <errno.h>
 #include <poll.h>
@@ -32,7 +33,8 @@ enum {
     CONNECT_MS = 10000,
 };
 
-static const uint64_t SECOND_NS = 1000000000, HOLD_NS = 5000000000, SILENCE_NS = 20000000000;
+static const uint64_t SECOND_NS = 1000000000, HOLD_NS = 5000000000, FORGET_NS = 10000000000,
+                      SILENCE_NS = 20000000000;
 
 struct nbd_op;
 
@@ -88,7 +90,7 @@ struct nbd {
 
     struct timer tick;
     uint64_t progress_ns; /* the server last answered */
-    uint64_t give_up_ns;  /* not connected: requests wait until then */
+    uint64_t give_up_ns;  /* not connected: requests wait until then; 0: there has been none */
     uint64_t attempt_ns;  /* not connected: the next attempt not before */
     struct nbd_attempt *attempt;
     struct watch attempt_watch;
@@ -264,7 +266,6 @@ static void start_command(struct nbd *n, struct nbd_op *op, enum block_op what, 
     n->free = c->next;
     c->op = op;
     c->what = what;
-    c->alone = c->alone && (what == BLOCK_READ || what == BLOCK_WRITE);
     op->commands++;
     if (n->busy++ == 0) {
         n->progress_ns = nbd_now_ns();
@@ -276,6 +277,7 @@ static void start_command(struct nbd *n, struct nbd_op *op, enum block_op what, 
 static void send_flush(struct nbd *n, struct nbd_op *op)
 {
     n->free->write_seq = n->written;
+    n->free->alone = n->free->merge = false;
     start_command(n, op, BLOCK_FLUSH, NULL);
     op->sent = true;
 }
@@ -330,7 +332,8 @@ static bool send_data(struct nbd *n, struct nbd_op *op)
         }
         memory = c->bounce = take_bounce(n);
         if (memory == NULL) {
-            return false;
+            op->error = n->busy == 0 ? -ENOMEM : op->error; /* else one will be free */
+            return n->busy == 0;
         }
         if (write && !c->merge) {
             copy(req, c->pos, memory, c->len, false);
@@ -356,6 +359,7 @@ static void send_discard(struct nbd *n, struct nbd_op *op)
         op->sent = true; /* advice */
         return;
     }
+    c->alone = c->merge = false;
     c->at = first;
     c->at_len = end - first < TRIM_BYTES ? (uint32_t)(end - first) : TRIM_BYTES;
     op->pos = first + c->at_len - op->req->offset_bytes;
@@ -400,7 +404,7 @@ static void pump(struct nbd *n)
     if (n->handle == NULL && n->todo != NULL && n->attempt == NULL && now >= n->attempt_ns) {
         start_attempt(n);
     }
-    while (n->handle == NULL && n->todo != NULL && now >= n->give_up_ns) {
+    while (n->handle == NULL && n->todo != NULL && (now >= n->give_up_ns || n->todo->error != 0)) {
         struct nbd_op *op = pop_todo(n);
 
         op->error = -EIO;
@@ -436,7 +440,10 @@ static void answer(struct nbd *n, struct command *c)
 {
     struct nbd_op *op = c->op;
 
-    if (c->merge && c->error == 0 && n->handle != NULL) {
+    if (c->merge && n->handle == NULL) {
+        c->error = EIO;
+    }
+    if (c->merge && c->error == 0) {
         merge(n, c);
         return;
     }
@@ -509,7 +516,7 @@ static void disconnect(struct nbd *n, const char *why)
     loop_unwatch(&n->watch);
     n->lib->close(n->handle);
     n->handle = NULL;
-    n->give_up_ns = now + HOLD_NS;
+    n->give_up_ns = n->todo != NULL ? now + HOLD_NS : 0;
     n->attempt_ns = now;
     for (unsigned i = 0; i < COMMANDS; i++) {
         if (n->commands[i].op != NULL) {
@@ -669,6 +676,13 @@ static void nbd_submit(struct block *b, struct block_request *req)
     }
     *op = (struct nbd_op){.req = req};
     push_todo(n, op);
+    if (n->handle == NULL) {
+        uint64_t now = nbd_now_ns();
+
+        if (n->give_up_ns == 0 || now > n->attempt_ns + FORGET_NS) {
+            n->give_up_ns = now + HOLD_NS;
+        }
+    }
     run(n);
 }
 
