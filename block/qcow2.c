@@ -185,8 +185,10 @@ static void direct_done(struct block_request *req, int error)
     struct qcow2 *q = r->q;
     unsigned epoch = r->direct_epoch;
 
+    qcow2_enter(q);
     child_over(r, error);
     qcow2_epoch_end(q, epoch);
+    qcow2_leave(q);
 }
 
 /* The whole request is one piece of the file. */
@@ -497,11 +499,44 @@ void qcow2_run(struct qcow2_req *r)
 static void guest_done(struct qcow2_req *r, int error)
 {
     struct qcow2 *q = r->q;
-    struct block_request *guest = r->guest;
 
-    q->completed++;
-    qcow2_req_put(r);
-    block_complete(q->b, guest, error);
+    r->error = error;
+    r->next = NULL;
+    if (q->over != NULL) {
+        q->over_last->next = r;
+    } else {
+        q->over = r;
+    }
+    q->over_last = r;
+}
+
+/* Tells the owners of what is over. */
+static void answer(struct qcow2 *q)
+{
+    while (!q->dead && q->over != NULL) {
+        struct qcow2_req *r = q->over;
+        struct block_request *guest = r->guest;
+        int error = r->error;
+        q->over = r->next;
+        q->completed++;
+        qcow2_req_put(r);
+        block_complete(q->b, guest, error);
+    }
+}
+
+void qcow2_enter(struct qcow2 *q)
+{
+    q->depth++;
+}
+
+void qcow2_leave(struct qcow2 *q)
+{
+    if (q->depth == 1) {
+        answer(q);
+    }
+    if (--q->depth == 0 && q->dead) {
+        free(q);
+    }
 }
 
 /* The backend. */
@@ -540,7 +575,9 @@ static void qcow2_submit(struct block *b, struct block_request *req)
         bool possible = end > r->offset && (q->version >= 3 || q->backing == NULL);
         r->length = possible ? end - r->offset : 0;
     }
+    qcow2_enter(q);
     qcow2_run(r);
+    qcow2_leave(q);
 }
 
 /* Lets something happen that requests here wait for. */
@@ -560,9 +597,14 @@ static void qcow2_wait_one(struct block *b)
     struct qcow2 *q = b->state;
     uint64_t before = q->completed;
 
-    while (q->completed == before) {
+    /* Perhaps called by the owner of a request that has just been answered: nothing is half done. */
+    qcow2_enter(q);
+    answer(q);
+    while (!q->dead && q->completed == before) {
         pump(q);
+        answer(q);
     }
+    qcow2_leave(q);
 }
 
 struct sync_wait {
@@ -584,6 +626,7 @@ static int qcow2_sync(struct block *b)
     struct qcow2 *q = b->state;
     struct sync_wait s;
 
+    qcow2_enter(q);
     do {
         s = (struct sync_wait){.wait = {.wake = synced}};
         qcow2_flush(q, &s.wait);
@@ -591,6 +634,7 @@ static int qcow2_sync(struct block *b)
             pump(q);
         }
     } while (s.error == 0 && qcow2_is_dirty(q));
+    qcow2_leave(q);
     return s.error;
 }
 
@@ -603,6 +647,10 @@ static void qcow2_close(struct block *b)
     }
     qcow2_free(q);
     b->state = NULL;
+    q->dead = true;
+    if (q->depth == 0) {
+        free(q);
+    }
 }
 
 const struct block_backend block_qcow2 = {

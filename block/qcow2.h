@@ -286,7 +286,12 @@ struct qcow2 {
     struct qcow2_queue resume_queue;
     struct timer idle_timer;
     uint64_t activity, idle_activity;
-    uint64_t completed;    /* guest requests */
+    uint64_t completed; /* guest requests */
+    /* Guest requests that are over: their owners are told when nothing here is half done. An owner
+     * may wait for others in there, or close the image. */
+    struct qcow2_req *over, *over_last;
+    unsigned depth;        /* of calls into this image */
+    bool dead;             /* closed; the last one to leave frees it */
     uint8_t mark_bytes[8]; /* being written, when the image turned out to be corrupt */
     struct block_request mark;
     struct iovec mark_iov;
@@ -362,6 +367,10 @@ int qcow2_iov_slice(struct iovec *dst, const struct iovec *src, int cnt, uint64_
 void qcow2_epoch_end(struct qcow2 *q, unsigned epoch);
 
 /* qcow2.c */
+/* Around everything that is called from outside (requests, completions, timers). The outermost
+ * leave() answers requests that are over; q may be gone afterwards. */
+void qcow2_enter(struct qcow2 *q);
+void qcow2_leave(struct qcow2 *q);
 struct qcow2_req *qcow2_req_get(struct qcow2 *q);
 void qcow2_req_put(struct qcow2_req *r);
 /* Goes on with a request as far as it goes; ends it when that is all. */
@@ -435,5 +444,5 @@ void qcow2_inflate_drop(struct qcow2 *q);
 /* qcow2_open.c */
 /* The backend's, see struct block_backend. */
 int qcow2_open(struct block *b, const struct block_config *cfg, int fd, char *err, size_t errlen);
-/* Frees everything; nothing is in flight. */
+/* Frees everything but q; nothing is in flight. */
 void qcow2_free(struct qcow2 *q);

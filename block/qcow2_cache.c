@@ -330,13 +330,20 @@ static void file_done(struct block_request *req, int error)
     struct qcow2 *q = io->q;
     unsigned epoch = io->epoch;
 
+    qcow2_enter(q);
     end_child(io, error);
     qcow2_epoch_end(q, epoch);
+    qcow2_leave(q);
 }
 
 static void backing_done(struct block_request *req, int error)
 {
-    end_child(req->opaque, error);
+    struct qcow2_io *io = req->opaque;
+    struct qcow2 *q = io->q;
+
+    qcow2_enter(q);
+    end_child(io, error);
+    qcow2_leave(q);
 }
 
 /* Shortens a read to what lies before `end` of the bytes below; the rest is zeros. False: nothing

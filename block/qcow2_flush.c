@@ -10,16 +10,23 @@ enum { WRITES_MAX = 16 }; /* at a time */
 
 static void step(struct qcow2 *q);
 
+/* A request of the write-back has ended. */
+static void answered(struct qcow2 *q, int error)
+{
+    qcow2_enter(q);
+    q->wb.pending--;
+    if (error < 0 && q->wb.error == 0) {
+        q->wb.error = error;
+    }
+    step(q);
+    qcow2_leave(q);
+}
+
 static void item_done(struct block_request *req, int error)
 {
     struct qcow2_item *item = req->opaque;
-    struct qcow2_writeback *wb = &item->q->wb;
 
-    wb->pending--;
-    if (error < 0 && wb->error == 0) {
-        wb->error = error;
-    }
-    step(item->q);
+    answered(item->q, error);
 }
 
 /* A copy of bytes that are to be written to the file, first in *list. */
@@ -172,13 +179,7 @@ static void end(struct qcow2 *q)
 
 static void flush_done(struct block_request *req, int error)
 {
-    struct qcow2 *q = req->opaque;
-
-    q->wb.pending--;
-    if (error < 0 && q->wb.error == 0) {
-        q->wb.error = error;
-    }
-    step(q);
+    answered(req->opaque, error);
 }
 
 static void next_phase(struct qcow2 *q)

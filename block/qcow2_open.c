@@ -461,7 +461,9 @@ static void resume(void *arg)
 {
     struct qcow2 *q = arg;
 
+    qcow2_enter(q);
     qcow2_wake(&q->resume_queue, 0);
+    qcow2_leave(q);
 }
 
 /* Nothing happened for a while: memory goes back. */
@@ -509,7 +511,6 @@ void qcow2_free(struct qcow2 *q)
     if (q->zeros != NULL) {
         munmap(q->zeros, (size_t)q->cluster_bytes);
     }
-    free(q);
 }
 
 /* Sizes that follow from the header. */
@@ -564,6 +565,7 @@ int qcow2_open(struct block *b, const struct block_config *cfg, int fd, char *er
     free(o.head);
     if (rc < 0) {
         qcow2_free(q);
+        free(q);
         return rc;
     }
     q->high_water = b->file->size_bytes;

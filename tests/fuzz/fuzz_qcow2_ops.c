@@ -38,6 +38,7 @@ struct world {
     uint8_t *now, *durable; /* what the guest has written; what was flushed */
     uint8_t *touched;       /* bytes that may be either, or torn */
     bool failed;            /* a request failed: leaks are allowed */
+    bool unknown;           /* requests to the same bytes were under way at the same time */
     struct op ops[BATCH];
     unsigned nops;
 };
@@ -113,7 +114,8 @@ static bool collect(struct world *w)
         if (op->error < 0) {
             failed = true;
         }
-        if (op->req.op == BLOCK_READ && op->error == 0 && memcmp(op->buf, w->now + at, len) != 0) {
+        if (op->req.op == BLOCK_READ && op->error == 0 && !w->unknown &&
+            memcmp(op->buf, w->now + at, len) != 0) {
             uint64_t k = 0;
             while (op->buf[k] == w->now[at + k]) {
                 k++;
@@ -125,7 +127,7 @@ static bool collect(struct world *w)
         }
         if (op->req.op == BLOCK_WRITE && op->error < 0) {
             memset(w->touched + at, 1, len);
-        } else if (op->req.op == BLOCK_WRITE && op->req.fua) {
+        } else if (op->req.op == BLOCK_WRITE && op->req.fua && !w->unknown) {
             memcpy(w->durable + at, w->now + at, len);
             memset(w->touched + at, 0, len);
         }
@@ -182,7 +184,8 @@ static void read_all(struct world *w, const uint8_t *expected)
 /* Ends a batch. What failed requests left is not known: it is read. */
 static void settle(struct world *w)
 {
-    if (collect(w)) {
+    if (collect(w) || w->unknown) {
+        w->unknown = false;
         w->file->fail_in = 0;
         read_all(w, w->now);
     }
@@ -226,8 +229,11 @@ static void submit(struct world *w, enum block_op what)
     }
     len = len == 0 ? 1 : len;
     len = len > w->size - at ? w->size - at : len;
-    if (w->nops == BATCH || !free_range(w, at, len)) {
+    bool alone = free_range(w, at, len);
+    if (w->nops == BATCH || (!alone && what != BLOCK_DISCARD)) {
         settle(w);
+    } else if (!alone) {
+        w->unknown = true;
     }
     struct op *op = &w->ops[w->nops++];
     memset(op, 0, sizeof(*op));
@@ -251,6 +257,18 @@ static void submit(struct world *w, enum block_op what)
     } else if (what == BLOCK_DISCARD) {
         model_discard(w, at, len);
     }
+    block_submit(w->b, &op->req);
+}
+
+/* A flush that nobody waits for. */
+static void begin_flush(struct world *w)
+{
+    if (w->nops == BATCH) {
+        settle(w);
+    }
+    struct op *op = &w->ops[w->nops++];
+    memset(op, 0, sizeof(*op));
+    op->req = (struct block_request){.op = BLOCK_FLUSH, .done = done, .opaque = op};
     block_submit(w->b, &op->req);
 }
 
@@ -341,7 +359,11 @@ static void run(struct world *w)
             submit(w, BLOCK_DISCARD);
             break;
         case 10:
-            flush(w);
+            if ((what & 0x30) == 0x30) {
+                begin_flush(w);
+            } else {
+                flush(w);
+            }
             break;
         case 11:
             w->file->hold = (what & 0x10) != 0;
@@ -357,9 +379,14 @@ static void run(struct world *w)
             }
             break;
         case 13:
-            if ((what & 0x80) != 0) {
-                crash(w, (what & 0x40) != 0);
+            if ((what & 0x80) == 0) { /* in the middle of a write-back */
+                w->file->hold = true;
+                begin_flush(w);
+                for (unsigned i = next(w) % 24; i > 0; i--) {
+                    progress(w);
+                }
             }
+            crash(w, (what & 0xc0) == 0xc0);
             break;
         case 14:
             if ((what & 0xc0) == 0xc0) {

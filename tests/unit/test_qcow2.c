@@ -610,6 +610,72 @@ static void same_cluster(void **state)
     close_rig(f, file, true);
 }
 
+struct closer {
+    struct op op;
+    struct fixture *f;
+    struct op *other;
+    bool wait;
+};
+
+static void close_on_done(struct block_request *req, int error)
+{
+    struct closer *c = (struct closer *)((char *)req - offsetof(struct closer, op.req));
+
+    c->op.error = error;
+    c->op.calls++;
+    if (c->wait) {
+        assert_int_equal(block_drain(c->f->b), 0);
+        assert_int_equal(c->other->calls, 1);
+    } else {
+        block_close(c->f->b);
+        c->f->b = NULL;
+    }
+}
+
+/* The owner of a request waits for the others, or closes the image, when he is told. */
+static void close_in_callback(void **state)
+{
+    const struct qcow2_geometry g = {
+        .version = 3, .cluster_bits = 12, .refcount_order = 4, .size_bytes = 1 << 20};
+    struct fixture *f = *state;
+    static uint8_t buf[20000];
+    unsigned leaks;
+
+    for (unsigned kind = 0; kind < 6; kind++) {
+        struct rig_file *file;
+        struct closer c[2];
+        struct op other = {.calls = 1};
+        open_rig(f, &file, &g);
+        file->hold = kind % 2 != 0;
+        for (unsigned i = 0; i < 2;
+             i++) { /* the first waits for the other one, the second closes */
+            c[i].f = f;
+            c[i].other = &other;
+            c[i].wait = i == 0;
+            enum block_op what = kind / 2 == 0   ? BLOCK_WRITE
+                                 : kind / 2 == 1 ? BLOCK_FLUSH
+                                                 : BLOCK_READ;
+            void *data = what == BLOCK_FLUSH ? NULL : buf;
+            submit(f->b, &c[i].op, what, 0, data, data != NULL ? sizeof(buf) : 0);
+            if (c[i].op.calls > 0) { /* at once: no chance to set done */
+                close_on_done(&c[i].op.req, 0);
+                c[i].op.calls = 1;
+            }
+            c[i].op.req.done = close_on_done;
+            if (i == 0) {
+                submit(f->b, &other, what, 50000, data, data != NULL ? sizeof(buf) : 0);
+            }
+            while (rig_file_run(file)) {
+            }
+            assert_int_equal(c[i].op.calls, 1);
+        }
+        assert_null(f->b);
+        assert_int_equal(qcow2_check(file->now, file->length, &leaks), 0);
+        assert_int_equal(leaks, 0);
+        rig_file_destroy(file);
+    }
+}
+
 /* The file is full, then it is not any more: nothing but the request has been lost. */
 static void no_space(void **state)
 {
@@ -940,6 +1006,7 @@ int main(void)
         T(more_than_the_cache),
         T(few_requests),
         T(same_cluster),
+        T(close_in_callback),
         T(no_space),
         T(header_refusals),
         T(damage_at_run_time),
