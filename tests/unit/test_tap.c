@@ -345,6 +345,67 @@ static void test_send_offloads(void **state)
 }
 
 /* What the host leaves undone is done before the card sees it. */
+/* Frames of many sizes in one call: all come out, in order, with their offloads. */
+static void send_many(struct rig *r, unsigned count)
+{
+    static uint8_t frames[NET_BATCH][9000];
+    static uint8_t buf[NET_FRAME_MAX];
+    struct net_frame out[NET_BATCH] = {0};
+    struct iovec iov[NET_BATCH][2];
+    size_t lens[NET_BATCH];
+    struct virtio_net_hdr vnet;
+
+    for (unsigned i = 0; i < count; i++) {
+        lens[i] = i % 5 == 4 ? 9000 : 60 + 97 * i % 1455;
+        fill(frames[i], lens[i], i);
+        iov[i][0] = (struct iovec){frames[i], 20};
+        iov[i][1] = (struct iovec){frames[i] + 20, lens[i] - 20};
+        out[i] = (struct net_frame){.iov = iov[i], .iovcnt = 2};
+        if (i % 7 == 3) {
+            out[i].off =
+                (struct net_offload){.csum_needed = true, .csum_start = 20, .csum_offset = 6};
+        }
+    }
+    assert_int_equal(net_send_many(r->net, out, count), count);
+    for (unsigned i = 0; i < count; i++) {
+        assert_int_equal(far_receive(r, &vnet, buf), lens[i]);
+        assert_int_equal(vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM, i % 7 == 3);
+        assert_memory_equal(buf, frames[i], lens[i]);
+    }
+}
+
+static void test_send_many(void **state)
+{
+    struct rig *r = begin();
+    uint8_t frame[60];
+    const struct iovec iov = {frame, sizeof(frame)}, part = {frame, 13};
+    struct net_frame out[3] = {{&iov, 1, {0}}, {&part, 1, {0}}, {&iov, 1, {0}}};
+    uint8_t buf[2000];
+    struct virtio_net_hdr vnet;
+
+    (void)state;
+    send_many(r, NET_BATCH);
+    send_many(r, 2);
+    send_many(r, 1);
+    assert_int_equal(net_get_stats(r->net)->tx_frames, NET_BATCH + 3);
+    fill(frame, sizeof(frame), 1);
+    assert_int_equal(net_send_many(r->net, out, 3), 3); /* what is no frame counts as taken */
+    assert_int_equal(far_receive(r, &vnet, buf), 60);
+    assert_int_equal(far_receive(r, &vnet, buf), 60);
+    net_set_running(r->net, false);
+    assert_int_equal(net_send_many(r->net, out, 3), 0);
+    net_set_running(r->net, true);
+    wait_count(r, &r->sent_ready, 1);
+    set_up("tap7-emu", false);
+    assert_int_equal(net_send_many(r->net, (struct net_frame[]){out[0], out[2]}, 2), 2);
+    assert_int_equal(net_get_stats(r->net)->tx_dropped, 2);
+    assert_int_equal(r->downs, 1);
+    delete_link("tap7-emu");
+    assert_int_equal(net_send_many(r->net, (struct net_frame[]){out[0], out[2]}, 2), 2);
+    assert_int_equal(net_get_stats(r->net)->tx_dropped, 4);
+    end(r);
+}
+
 static void test_receive_offloads(void **state)
 {
     static uint8_t frame[60054];
@@ -610,7 +671,7 @@ int main(void)
         cmocka_unit_test(test_back_pressure),  cmocka_unit_test(test_stopped),
         cmocka_unit_test(test_renamed),        cmocka_unit_test(test_deleted),
         cmocka_unit_test(test_deleted_unread), cmocka_unit_test(test_plain_fd),
-        cmocka_unit_test(test_capture),
+        cmocka_unit_test(test_send_many),      cmocka_unit_test(test_capture),
     };
 
     return cmocka_run_group_tests(tests, own_namespace, NULL);
