@@ -9,12 +9,12 @@
  * To the guest: the back end calls the card's receive() with one frame after the other as long as
  * it takes them. A card without room returns false; the frame is kept by the back end (that one and
  * the few that were read with it, the rest stays in the host's queue: back-pressure), which stops
- * reading until the card calls net_receive_ready(). No frame is dropped because a ring is full, and nobody spins. A card
- * whose receiver is switched off takes frames and forgets them, as the chip does: otherwise a
- * driver would start with minutes of stale traffic. receive() is never called from within
- * net_send() or net_receive_ready(). Segments that the host left together are cut here, and
- * checksums that it left out are filled in here: one read brings many frames, and cards see plain
- * frames only.
+ * reading until the card calls net_receive_ready(). No frame is dropped because a ring is full, and
+ * nobody spins. A card whose receiver is switched off takes frames and forgets them, as the chip
+ * does: otherwise a driver would start with minutes of stale traffic. receive() is never called
+ * from within net_send() or net_receive_ready(). Segments that the host left together are cut here,
+ * and checksums that it left out are filled in here: one read brings many frames, and cards see
+ * plain frames only.
  *
  * From the guest: net_send() either takes a frame or says -EAGAIN; then sent_ready() is called when
  * the link has room again and the card goes on with its ring. While the host interface is gone or

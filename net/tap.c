@@ -222,8 +222,8 @@ static int tap_send(void *opaque, const struct iovec *iov, int iovcnt,
     return written(t, ret < 0 ? -errno : ret);
 }
 
-/* Whether a request that finds nothing ends at once, whatever the kernel thinks of O_NONBLOCK: asked
- * with a frame that is too short to be one. */
+/* Whether a request that finds nothing ends at once, whatever the kernel thinks of O_NONBLOCK:
+ * asked with a frame that is too short to be one. */
 static bool no_wait_works(const struct tap *t)
 {
     uint8_t byte = 0;

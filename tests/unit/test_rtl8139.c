@@ -500,7 +500,7 @@ static void test_c_full_ring_says_so(void **state)
     rtl_end(r);
 }
 
-/* 8139too acknowledges each frame and stops after 64: it hears of the rest when it listens again. */
+/* 8139too acknowledges each frame and stops after 64: it hears of the rest when it listens. */
 static void test_c_frames_left_behind(void **state)
 {
     struct rtl_rig *r = rtl_begin();
