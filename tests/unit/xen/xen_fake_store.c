@@ -15,6 +15,7 @@ enum { PATH_LEN = 512 };
 
 struct node {
     struct node *next;
+    uint32_t hash; /* of path: comparing texts is slow under a fuzzer */
     char *path, *value;
 };
 
@@ -74,11 +75,22 @@ static void fire(const char *path)
     }
 }
 
+static uint32_t hash(const char *path)
+{
+    uint32_t h = 5381;
+
+    while (*path != '\0') {
+        h = h * 33 + (uint8_t)*path++;
+    }
+    return h;
+}
+
 static struct node *find(const char *path)
 {
     struct node *n = nodes;
+    uint32_t h = hash(path);
 
-    while (n != NULL && strcmp(n->path, path) != 0) {
+    while (n != NULL && (n->hash != h || strcmp(n->path, path) != 0)) {
         n = n->next;
     }
     return n;
@@ -92,6 +104,7 @@ void xf_store_write(const char *path, const char *value)
     if (n == NULL) {
         n = calloc(1, sizeof(*n));
         n->path = strdup(abs);
+        n->hash = hash(abs);
         n->next = nodes;
         nodes = n;
     }
