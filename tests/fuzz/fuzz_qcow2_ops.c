@@ -346,7 +346,9 @@ static void crash(struct world *w, bool kill)
 
 static void run(struct world *w)
 {
-    for (unsigned n = 0; n < 400 && w->p < w->end; n++) {
+    unsigned closes = 0, crashes = 0; /* these take time */
+
+    for (unsigned n = 0; n < 300 && w->p < w->end; n++) {
         uint8_t what = next(w);
         switch (what % 16) {
         case 0 ... 5:
@@ -372,7 +374,7 @@ static void run(struct world *w)
             }
             break;
         case 12:
-            if ((what & 0x70) == 0x70) {
+            if ((what & 0x70) == 0x70 && closes++ < 6) {
                 close_clean(w);
             } else {
                 settle(w);
@@ -386,7 +388,9 @@ static void run(struct world *w)
                     progress(w);
                 }
             }
-            crash(w, (what & 0xc0) == 0xc0);
+            if (crashes++ < 12) {
+                crash(w, (what & 0xc0) == 0xc0);
+            }
             break;
         case 14:
             if ((what & 0xc0) == 0xc0) {
