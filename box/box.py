@@ -24,6 +24,9 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+import tcg  # noqa: E402
+
 TOP = os.path.dirname(HERE)
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "hvm-dm")
 PEER = "/usr/libexec/xen-qemu-system-i386"
@@ -34,12 +37,6 @@ UP = "GUEST: user space up"
 # with AVX/XSAVE about one run in three went wrong at random.
 TCG_CPU = ("EPYC,+svm,+npt,-nrip-save,-smap,-smep,-monitor,-rdtscp,-avx,-avx2,-f16c,-fma,"
            "-xsave,-xsaveopt,-xsavec,-xgetbv1")
-# How an error of the software CPU (never of a device model) has shown itself, see failed_by_tcg().
-TCG_SIGNS = (
-    (re.compile(r"Triple fault[^\0]{0,3000}?RIP: *e?[0-9a-f]*:?\[?<?ffff82d0"), "guest triple fault at a Xen address"),
-    (re.compile(r"Inconsistency detected by ld\.so"), "ld.so assertion in a dom0 program"),
-    (re.compile(r"(?m)^.*\b(?!hvm-dm|xen-qemu)[\w.-]+\[\d+\]: segfault at .*$"), "stray SIGSEGV of a dom0 program"),
-)
 
 
 class BoxError(Exception):
@@ -195,15 +192,13 @@ class Box:
             pass
         self.close()
 
-    def failed_by_tcg(self):
-        """A text when the logs show exactly one of the known errors of the software CPU, else None."""
-        if have_kvm():
-            return None
-        text = self._read("console.log") or self.console
-        for pattern, meaning in TCG_SIGNS:
-            if pattern.search(text):
-                return meaning
-        return None
+    def read_console(self):
+        """Xen's and dom0's console so far."""
+        return self._read("console.log") or self.console
+
+    def failed_by_tcg(self, since=0):
+        """A text when the console, from a place in it on, shows one of the known errors of the software CPU, else None."""
+        return None if have_kvm() else tcg.explain(self.read_console()[since:], make("mkkernel"))
 
     # -- commands -------------------------------------------------------------------------------------
 
@@ -434,11 +429,14 @@ class Guest:
                 return found, time.monotonic() - self.t0
             if self.box.qemu.poll() is not None:
                 raise BoxError("the box went off")
+            rip = tcg.triple_fault(self.box.read_console(), self.domid)
+            if rip is not None:
+                raise BoxError(f"guest {self.name}: triple fault at {rip:x}; its serial output ends:\n{self.log[-600:]}")
             if time.monotonic() > end:
                 raise BoxError(f"guest {self.name}: nothing like {pattern!r} on its serial line in {timeout} s; "
                                f"state {self.state() or 'gone'}; it ends:\n{self.log[-600:]}\n--- device model's log:\n"
                                f"{self.dm_log()[-600:]}")
-            time.sleep(0.1)
+            time.sleep(0.2)
 
     def state(self):
         """xl's state letters ("r-----"), "" when the domain is gone."""

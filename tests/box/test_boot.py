@@ -1,23 +1,19 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Guests on real Xen: boots, pictures, xl commands, what is left behind, hostile guests, error messages.
-
-usage: test_boot.py [--dm hvm-dm|peer|PATH] [--out DIR] [--only NAME,...] [--vnc-port N]
-One line per check; ends with "N passed, N failed".
 """
 
-import argparse
 import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(HERE, "..", "..", "box"), HERE]
-import box as xenbox  # noqa: E402
+sys.path.insert(0, HERE)
+import suite  # noqa: E402
 import vncshot  # noqa: E402
+from suite import xenbox  # noqa: E402
 
 # The devices of a qemu-xen guest in their slots: address, vendor, device, class, revision.
 HOST = ["00:00.0 8086 1237 060000 02", "00:01.0 8086 7000 060100 00", "00:01.1 8086 7010 010180 00",
@@ -44,26 +40,18 @@ def fuzzy(text, line):
     return len(line) >= len(text) and sum(a == b for a, b in zip(text, line)) >= 0.8 * len(text)
 
 
-class Tests:
-    """The box, the counters and the scenarios (methods that start with run_)."""
+class Tests(suite.Suite):
+    """The scenarios."""
 
-    def __init__(self, box, out, port):
-        self.box, self.out, self.port = box, out, port
-        self.passed = self.failed = 0
+    scenarios = ("usual", "stdvga", "noplatform", "reboot", "garbage", "errors")
+
+    def __init__(self, *args):
+        super().__init__(*args)
         self.iso_count = 0
         with open("/usr/share/seabios/vgabios-stdvga.bin", "rb") as f:
             self.font = vncshot.vga_font(f.read())
 
     # -- helpers --------------------------------------------------------------------------------------
-
-    def check(self, name, ok, detail=""):
-        """Counts and prints one check."""
-        if ok:
-            self.passed += 1
-        else:
-            self.failed += 1
-        print(f"{'ok  ' if ok else 'FAIL'} {name}" + (f": {detail}" if detail and not ok else ""), flush=True)
-        return ok
 
     def iso(self, **options):
         """A variant of the test CD; the one before is removed (dom0's memory is small)."""
@@ -367,53 +355,6 @@ vnc = 1
             self.check(f"{name}: nothing left behind", not left.strip(), left)
             self.box.wait_sh(ident, 20)
 
-    def run(self, only):
-        """All scenarios, or those named; one that breaks off counts as one failure."""
-        for name in ("usual", "stdvga", "noplatform", "reboot", "garbage", "errors"):
-            if only and name not in only:
-                continue
-            since = time.monotonic()
-            print(f"-- {name}: {getattr(self, 'run_' + name).__doc__}", flush=True)
-            try:
-                getattr(self, "run_" + name)()
-            except (xenbox.BoxError, OSError) as e:
-                self.check(name, False, e)
-                if self.box.qemu.poll() is not None:
-                    raise
-            self.box.sh("for d in $(xl list | awk 'NR > 2 { print $2 }'); do xl destroy $d; done", 60)
-            print(f"   {time.monotonic() - since:.0f} s", flush=True)
-
-
-def main():
-    """Returns the exit code."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--dm", default="hvm-dm")
-    p.add_argument("--out")
-    p.add_argument("--only", default="")
-    p.add_argument("--vnc-port", type=int, default=5961)
-    a = p.parse_args()
-    out = a.out or tempfile.mkdtemp(prefix="hvm-dm-test-")
-    os.makedirs(out, exist_ok=True)
-    print(f"logs and pictures: {out}", flush=True)
-    tests = None
-    for attempt in (1, 2):
-        box = xenbox.Box(dm=a.dm, images={"install.iso": xenbox.make("mkiso")}, out=out, vnc_port=a.vnc_port)
-        try:
-            with box:
-                print(f"   box ready after {box.timings['box ready']:.0f} s", flush=True)
-                tests = Tests(box, out, a.vnc_port)
-                tests.run([n for n in a.only.split(",") if n])
-        except xenbox.BoxError as e:
-            print(f"FAIL box: {e}")
-            tests = tests or Tests(box, out, a.vnc_port)
-            tests.failed += 1
-        why = box.failed_by_tcg()
-        if not (tests.failed and why and attempt == 1):
-            break
-        print(f"the software CPU failed ({why}); all of it once more", flush=True)
-    print(f"{tests.passed} passed, {tests.failed} failed")
-    return 1 if tests.failed else 0
-
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(suite.main(Tests, __doc__))

@@ -2,24 +2,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """CD media at run time on real Xen: xl cd-insert and cd-eject while Linux uses the drive, an empty drive at boot, a
 locked tray, eject from inside, a disc replaced in the middle of a read, smaller and oddly sized discs.
-
-usage: test_media.py [--dm hvm-dm|peer|PATH] [--out DIR]
-One line per check; ends with "N passed, N failed".
 """
 
-import argparse
 import hashlib
 import os
 import random
 import re
 import subprocess
 import sys
-import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(HERE, "..", "..", "box")]
-import box as xenbox  # noqa: E402
+sys.path.insert(0, HERE)
+import suite  # noqa: E402
 
 QUICK = 20      # seconds for one xl command in the box, where each costs some of them; libxl itself gives up after 40
 SIZES = {"a.iso": 24 << 20, "b.iso": 3 << 20}
@@ -29,22 +24,6 @@ mkdir -p /m
 sum() { mount -t iso9660 -o ro $1 /m && sha256sum < /m/data && umount /m; }
 size() { blockdev --getsize64 $1; }
 """
-
-
-class Shell:
-    """A guest's shell on its serial line."""
-
-    def __init__(self, guest):
-        self.guest, self.count = guest, 0
-
-    def __call__(self, command, timeout=60):
-        """(exit status, output) of a command."""
-        self.count += 1
-        mark = f"END-{self.count}"
-        self.guest.type_serial(f"{command}; echo {mark}=$?\n")
-        found, _ = self.guest.wait_for(rf"^{mark}=(\d+)\s", timeout)
-        text = self.guest.log[:found.start()]
-        return int(found.group(1)), text.rpartition(f"{mark}=$?")[2].strip()
 
 
 def make_discs(folder):
@@ -66,22 +45,20 @@ def make_discs(folder):
     return paths, sums
 
 
-class Tests:
-    """The box, the guest and the counters."""
+class Tests(suite.Suite):
+    """The guest and what is done to it."""
 
-    def __init__(self, box, sums):
-        self.box, self.sums = box, sums
-        self.passed = self.failed = 0
+    scenarios = ("media",)
+    sums = {}
+
+    def __init__(self, *args):
+        super().__init__(*args)
         self.guest = self.sh = None
 
-    def check(self, name, ok, detail=""):
-        """Counts and prints one check."""
-        if ok:
-            self.passed += 1
-        else:
-            self.failed += 1
-        print(f"{'ok  ' if ok else 'FAIL'} {name}" + (f": {detail}" if detail and not ok else ""), flush=True)
-        return ok
+    @staticmethod
+    def make_images(folder):
+        paths, Tests.sums = make_discs(folder)
+        return paths
 
     def xl(self, what, command, good=True):
         """An xl command that has to succeed (or fail), and quickly. Returns its output."""
@@ -113,12 +90,12 @@ class Tests:
         self.guest = self.box.create(config, serial="pty")
         self.check("xl create with an empty drive", True)
         self.guest.wait_for(r"^GUEST: done\s", 250)
-        self.sh = Shell(self.guest)
+        self.sh = suite.Shell(self.guest)
         for line in GUEST_SCRIPT.strip().splitlines():
             self.ask(line)
         self.ask("dmesg -n 1")
 
-    def run_empty(self):
+    def empty(self):
         """What the guest sees of an empty drive; then the first disc."""
         status, out = self.ask(f"dd if={DRIVE} of=/dev/null bs=2048 count=1")
         self.check("empty drive: no medium", status != 0 and "No medium" in out, out)
@@ -126,7 +103,7 @@ class Tests:
         self.insert("first disc", "a.iso")
         self.reads("first disc", "a.iso")
 
-    def run_locked(self):
+    def locked(self):
         """A mounted disc is locked in; after umount it comes out."""
         self.ask(f"mount -t iso9660 -o ro {DRIVE} /m")
         self.xl("mounted", "cd-eject media hdd", good=False)
@@ -138,7 +115,7 @@ class Tests:
         status, out = self.ask(f"dd if={DRIVE} of=/dev/null bs=2048 count=1")
         self.check("ejected: no medium", status != 0 and "No medium" in out, out)
 
-    def run_change(self):
+    def change(self):
         """Smaller, larger, smaller again, without eject in between; an image that ends in a part of a sector."""
         for disc in ("b.iso", "a.iso", "b.iso"):
             self.insert("next disc", disc)
@@ -150,7 +127,7 @@ class Tests:
         out = self.ask(f"cat {DRIVE} | wc -c")[1]
         self.check("odd size: five whole sectors are read", "10240" in out.split(), out)
 
-    def run_inside(self):
+    def inside(self):
         """The guest ejects and loads."""
         self.insert("inside", "b.iso")
         status, out = self.ask(f"probe eject {DRIVE}")
@@ -164,7 +141,7 @@ class Tests:
         self.insert("tray open", "a.iso")
         self.reads("tray open", "a.iso")
 
-    def run_in_flight(self):
+    def in_flight(self):
         """Discs change in the middle of reads by a guest that does not lock the tray: errors, never a mixture."""
         self.ask("echo 0 > /proc/sys/dev/cdrom/lock")
         for n in range(3):
@@ -185,7 +162,7 @@ class Tests:
             self.reads(f"in flight {n}, afterwards", "b.iso")
         self.ask("echo 1 > /proc/sys/dev/cdrom/lock")
 
-    def run_monitor(self):
+    def monitor(self):
         """The same by a person at the monitor, with force."""
         self.ask(f"mount -t iso9660 -o ro {DRIVE} /m")
         out = self.xl("monitor", "qemu-monitor-command media 'eject ide-5696'")
@@ -197,53 +174,16 @@ class Tests:
         self.xl("monitor", "qemu-monitor-command media 'change ide-5696 /images/a.iso raw'")
         self.reads("monitor", "a.iso")
 
-    def run(self):
-        """All scenarios; one that breaks off counts as one failure."""
+    def run_media(self):
+        """One guest with two CD drives; discs come and go."""
         self.start()
         for name in ("empty", "locked", "change", "inside", "in_flight", "monitor"):
             since = time.monotonic()
-            print(f"-- {name}: {getattr(self, 'run_' + name).__doc__}", flush=True)
-            try:
-                getattr(self, "run_" + name)()
-            except (xenbox.BoxError, OSError) as e:
-                self.check(name, False, e)
-                if self.box.qemu.poll() is not None:
-                    raise
-            print(f"   {time.monotonic() - since:.0f} s", flush=True)
+            getattr(self, name)()
+            print(f"   {name}: {time.monotonic() - since:.0f} s", flush=True)
         self.check("the device model lives", self.box.sh(f"test -d /proc/{self.guest.dm_pid}")[0] == 0)
         print(self.guest.dm_log(), flush=True)
-        self.box.sh("xl destroy media", 60)
-
-
-def main():
-    """Returns the exit code."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--dm", default="hvm-dm")
-    p.add_argument("--out")
-    a = p.parse_args()
-    out = a.out or tempfile.mkdtemp(prefix="hvm-dm-media-")
-    os.makedirs(out, exist_ok=True)
-    print(f"logs: {out}", flush=True)
-    tests = None
-    with tempfile.TemporaryDirectory() as folder:
-        paths, sums = make_discs(folder)
-        for attempt in (1, 2):
-            box = xenbox.Box(dm=a.dm, images={"install.iso": xenbox.make("mkiso"), **paths}, out=out)
-            try:
-                with box:
-                    tests = Tests(box, sums)
-                    tests.run()
-            except xenbox.BoxError as e:
-                print(f"FAIL box: {e}")
-                tests = tests or Tests(box, sums)
-                tests.failed += 1
-            why = box.failed_by_tcg()
-            if not (tests.failed and why and attempt == 1):
-                break
-            print(f"the software CPU failed ({why}); all of it once more", flush=True)
-    print(f"{tests.passed} passed, {tests.failed} failed")
-    return 1 if tests.failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(suite.main(Tests, __doc__))

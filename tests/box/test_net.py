@@ -2,22 +2,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Network cards on real Xen: guests boot over the network by iPXE, Linux' own drivers carry data over bridges in dom0,
 taps are taken away under them, PV drivers take over, and xl's hotplug scripts.
-
-usage: test_net.py [--dm hvm-dm|peer|PATH] [--out DIR] [--only NAME,...]
-One line per check; ends with "N passed, N failed".
 """
 
-import argparse
 import hashlib
 import os
 import re
 import sys
-import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(HERE, "..", "..", "box")]
-import box as xenbox  # noqa: E402
+sys.path.insert(0, HERE)
+import suite  # noqa: E402
+from suite import Shell, xenbox  # noqa: E402
 
 MEGABYTES = 100
 FCS, PAD_MAX, ETHERNET = 4, 18, 14        # bytes that a card counts and Linux does not: checksum; padding of the shortest frames
@@ -66,47 +62,31 @@ talked() { echo $(grep -c ok /tmp/talk) ok $(grep -c WRONG /tmp/talk) wrong; }
 """
 
 
-class Shell:
-    """A guest's shell on its serial line."""
-
-    def __init__(self, guest):
-        self.guest, self.count = guest, 0
-
-    def __call__(self, command, timeout=60):
-        """(exit status, output) of a command."""
-        self.count += 1
-        begin, end = f"BEGIN-{self.count}", f"END-{self.count}"
-        self.guest.type_serial(f"echo {begin}; {command}; echo {end}=$?\n")
-        found, _ = self.guest.wait_for(rf"^{begin}\s([^\0]*?)^{end}=(\d+)\s", timeout)
-        return int(found.group(2)), found.group(1).strip()
-
-
 def mac(host):
     """A card's MAC address."""
     return f"00:16:3e:07:00:{host:02x}"
 
 
-class Tests:
-    """The box, the counters and the scenarios (methods that start with run_)."""
+class Tests(suite.Suite):
+    """The scenarios; drivers, tftp and chaos share two guests."""
 
-    def __init__(self, box, out):
-        self.box, self.out = box, out
-        self.passed = self.failed = 0
+    scenarios = ("drivers", "tftp", "chaos", "pv")
+
+    def __init__(self, *args):
+        super().__init__(*args)
         self.sum = None
         self.guests = {}
 
-    def check(self, name, ok, detail="", always=False):
-        """Counts and prints one check. always: the detail is of interest when it is good, too."""
-        if ok:
-            self.passed += 1
-        else:
-            self.failed += 1
-        print(f"{'ok  ' if ok else 'FAIL'} {name}" + (f": {detail}" if detail and (always or not ok) else ""), flush=True)
-        return ok
+    def reset(self):
+        pass
+
+    def again(self):
+        super().reset()
+        self.guests = {}
 
     # -- dom0 -----------------------------------------------------------------------------------------
 
-    def dom0(self):
+    def prepare(self):
         """Bridges with addresses; DHCP, TFTP and HTTP servers; a sink that sums up what it gets."""
         iso_dir = os.path.dirname(self.box.images["install.iso"])
         self.box.check_sh("mkdir -p /tmp/www")
@@ -116,7 +96,7 @@ class Tests:
         self.sum = hashlib.md5(data).hexdigest()
         with open(f"{self.box.share}/data", "wb") as f:
             f.write(data)
-        options = "console=ttyS0,115200 quiet hvmdm.job=idle hvmdm.end=shell"
+        options = "console=ttyS0,115200 quiet nokaslr hvmdm.job=idle hvmdm.end=shell"
         for variant, source, extra in (("http", "http://10.7.0.1", "xen_emul_unplug=never"),
                                        ("tftp", "tftp://10.7.0.1", "xen_emul_unplug=never"),
                                        ("pv", "http://10.7.0.1", "")):
@@ -294,8 +274,6 @@ class Tests:
     def run_drivers(self):
         """One guest with three cards, booted by HTTP over the first: e1000, 8139cp, 8139too."""
         self.start("alpha", ALPHA, 512)
-        if self.wanted("tftp"):
-            self.start_beta()
         guest, sh = self.up("alpha", ALPHA)
         self.network_list("alpha", [11, 12, 13], "1235")
         # 8139cp has both RTL8139; the second is given to the 8139too that drives any of them.
@@ -422,61 +400,6 @@ class Tests:
         self.kernel_log("pv", sh)
         guest.destroy()
 
-    def wanted(self, name):
-        """True when a scenario is to be run."""
-        return not self.only or name in self.only
-
-    def run(self, only):
-        """All scenarios, or those named."""
-        self.only = only
-        start = time.monotonic()
-        self.dom0()
-        print(f"   dom0's servers: {time.monotonic() - start:.0f} s", flush=True)
-        for name in ("drivers", "tftp", "chaos", "pv"):
-            if not self.wanted(name):
-                continue
-            start = time.monotonic()
-            print(f"-- {name}: {getattr(self, 'run_' + name).__doc__}", flush=True)
-            try:
-                getattr(self, "run_" + name)()
-            except xenbox.BoxError as e:
-                self.check(name, False, str(e))
-                if self.box.qemu.poll() is not None:
-                    raise
-            print(f"   {name}: {time.monotonic() - start:.0f} s", flush=True)
-        for guest, _ in self.guests.values():
-            guest.dm_log()
-
-
-def main():
-    """Returns the exit code."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--dm", default="hvm-dm")
-    p.add_argument("--out")
-    p.add_argument("--only", default="")
-    a = p.parse_args()
-    out = a.out or tempfile.mkdtemp(prefix="hvm-dm-net-")
-    os.makedirs(out, exist_ok=True)
-    print(f"logs: {out}", flush=True)
-    tests = None
-    for attempt in (1, 2):
-        box = xenbox.Box(dm=a.dm, images={"install.iso": xenbox.make("mkiso")}, out=out)
-        try:
-            with box:
-                print(f"   box ready after {box.timings['box ready']:.0f} s", flush=True)
-                tests = Tests(box, out)
-                tests.run([n for n in a.only.split(",") if n])
-        except xenbox.BoxError as e:
-            print(f"FAIL box: {e}")
-            tests = tests or Tests(box, out)
-            tests.failed += 1
-        why = box.failed_by_tcg()
-        if not (tests.failed and why and attempt == 1):
-            break
-        print(f"the software CPU failed ({why}); all of it once more", flush=True)
-    print(f"{tests.passed} passed, {tests.failed} failed")
-    return 1 if tests.failed else 0
-
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(suite.main(Tests, __doc__))

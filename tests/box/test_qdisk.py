@@ -2,22 +2,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Disks of PV drivers (qdisk) on real Xen: a Linux with its stock drivers unplugs the emulated disk, writes and reads the
 image as xvda; disks come and go at run time; CDs change; the guest is destroyed under load.
-
-usage: test_qdisk.py [--dm hvm-dm|peer|PATH] [--out DIR] [--only NAME,...]
-One line per check; ends with "N passed, N failed".
 """
 
-import argparse
 import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(HERE, "..", "..", "box")]
-import box as xenbox  # noqa: E402
+sys.path.insert(0, HERE)
+import suite  # noqa: E402
+from suite import xenbox  # noqa: E402
 
 MB = 1 << 20
 DISK_MB = 96
@@ -29,38 +25,15 @@ HARMLESS = re.compile(r"blkfront: xvd\w+: (flush|barrier)|xvd\w: (xvd|unknown)|\
                       r"vbd vbd-5632: 19 xenbus_dev_probe", re.I)
 
 
-class Shell:
-    """A guest's shell on its serial line."""
+class Tests(suite.Suite):
+    """The scenarios."""
 
-    def __init__(self, guest):
-        self.guest, self.count = guest, 0
+    scenarios = ("qcow2", "raw", "destroy")
 
-    def __call__(self, command, timeout=120):
-        """(exit status, output) of a command."""
-        self.count += 1
-        mark = f"{self.guest.number}-{self.count}"
-        self.guest.type_serial(f"echo BEGIN{mark}; {command}; echo END$?-{mark}\n")
-        found = self.guest.wait_for(rf"^(?:/ # )*BEGIN{mark}\r?\n(?P<out>(?:.*\n)*?)END(?P<status>\d+)-{mark}", timeout)[0]
-        return int(found["status"]), found["out"].replace("\r", "").strip()
-
-
-class Tests:
-    """The box, the counters and the scenarios (methods that start with run_)."""
-
-    def __init__(self, box, out):
-        self.box, self.out = box, out
-        self.passed = self.failed = 0
+    def __init__(self, *args):
+        super().__init__(*args)
         self.iso = None
         self.sums = {}
-
-    def check(self, name, ok, detail=""):
-        """Counts and prints one check."""
-        if ok:
-            self.passed += 1
-        else:
-            self.failed += 1
-        print(f"{'ok  ' if ok else 'FAIL'} {name}" + (f": {detail}" if detail and not ok else ""), flush=True)
-        return ok
 
     # -- helpers --------------------------------------------------------------------------------------
 
@@ -94,7 +67,7 @@ class Tests:
         guest.wait_for(xenbox.UP, 300)
         guest.wait_for(r"^GUEST: done\s", 60)
         self.check(f"{name}: up", True)
-        return guest, Shell(guest)
+        return guest, suite.Shell(guest)
 
     def store(self, guest, dev, name):
         """A node of the backend."""
@@ -247,50 +220,6 @@ class Tests:
         self.check("destroy: xl destroy", status == 0, out)
         self.check_gone(guest, "destroy")
 
-    def run(self, only):
-        """All scenarios, or those named; one that breaks off counts as one failure."""
-        for name in only or ("qcow2", "raw", "destroy"):
-            since = time.monotonic()
-            print(f"-- {name}: {getattr(self, 'run_' + name).__doc__}", flush=True)
-            try:
-                getattr(self, "run_" + name)()
-            except (xenbox.BoxError, OSError, subprocess.CalledProcessError) as e:
-                self.check(name, False, e)
-                if self.box.qemu.poll() is not None:
-                    raise
-            self.box.sh("for d in $(xl list | awk 'NR > 2 { print $2 }'); do xl destroy $d; done", 60)
-            print(f"   {time.monotonic() - since:.0f} s", flush=True)
-
-
-def main():
-    """Returns the exit code."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--dm", default="hvm-dm")
-    p.add_argument("--out")
-    p.add_argument("--only", default="")
-    a = p.parse_args()
-    out = a.out or tempfile.mkdtemp(prefix="hvm-dm-test-")
-    os.makedirs(out, exist_ok=True)
-    print(f"logs: {out}", flush=True)
-    tests = None
-    for attempt in (1, 2):
-        box = xenbox.Box(dm=a.dm, images={"install.iso": xenbox.make("mkiso")}, out=out)
-        try:
-            with box:
-                print(f"   box ready after {box.timings['box ready']:.0f} s", flush=True)
-                tests = Tests(box, out)
-                tests.run([n for n in a.only.split(",") if n])
-        except xenbox.BoxError as e:
-            print(f"FAIL box: {e}")
-            tests = tests or Tests(box, out)
-            tests.failed += 1
-        why = box.failed_by_tcg()
-        if not (tests.failed and why and attempt == 1):
-            break
-        print(f"the software CPU failed ({why}); all of it once more", flush=True)
-    print(f"{tests.passed} passed, {tests.failed} failed")
-    return 1 if tests.failed else 0
-
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(suite.main(Tests, __doc__))
