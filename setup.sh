@@ -5,7 +5,7 @@
 set -eu
 build="gcc make pkg-config libc6-dev libxen-dev libvncserver-dev libjson-c-dev seabios liburing-dev libnbd-dev zlib1g-dev"
 test="clang llvm libclang-rt-14-dev libcmocka-dev git python3 qemu-system-xen
- qemu-system-x86 qemu-utils debootstrap e2fsprogs xorriso isolinux syslinux-common busybox-static cpio zstd
+ qemu-system-x86 qemu-utils fdisk e2fsprogs xorriso isolinux syslinux-common busybox-static cpio zstd
  nbdkit dpkg-dev gvncviewer imagemagick openssl procps iproute2"
 want=$build
 [ "${1:-all}" = build ] || want="$build $test"
