@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Installs a system from CD to disk and starts it from there, on real Xen.
 
-Scenarios are the combinations of raw, qcow2, vhd; ide, ahci; emulated, pv. Some of them, in which each of these values
-is at least once, are run when none is named.
+Scenarios are the combinations of raw, qcow2, vhd; ide, ahci; emulated, pv. Two of them are run when none is named; --all,
+that is twelve, takes about an hour.
 """
 
 import itertools
@@ -16,7 +16,7 @@ import suite  # noqa: E402
 from suite import xenbox  # noqa: E402
 import install as xeninstall  # noqa: E402
 
-USUAL = ("raw-ide-emulated", "qcow2-ide-pv", "vhd-ahci-emulated", "qcow2-ahci-pv")
+USUAL = ("raw-ide-emulated", "qcow2-ahci-pv")
 ALL = tuple("-".join(c) for c in itertools.product(("raw", "qcow2", "vhd"), ("ide", "ahci"), ("emulated", "pv")))
 
 
