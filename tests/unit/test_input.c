@@ -105,7 +105,7 @@ static void routes_to_the_last_device(void **state)
     assert_int_equal(a.n, 1);
     input_set_leds(in, INPUT_LED_CAPS);
     assert_int_equal(input_leds(in), INPUT_LED_CAPS);
-    for (unsigned i = 1; i < 8; i++) {
+    for (unsigned i = 1; i < 20; i++) {
         assert_int_equal(input_add_pointer(in, &mouse, &a), 0);
     }
     assert_true(input_add_pointer(in, &mouse, &a) < 0);
