@@ -169,7 +169,7 @@ static void event(struct harness *h, const uint8_t b[8])
     case 7:
         input_send(input, &(struct input_event){
                               .type = b[1] & 1 ? INPUT_EVENT_ABSOLUTE : INPUT_EVENT_RELATIVE,
-                              .x = (b[2] | b[3] << 8) * (b[6] & 0x40 ? 1000000 : 1) - 1000,
+                              .x = (b[2] | b[3] << 8) * (b[6] & 0x40 ? 10000 : 1) - 1000,
                               .y = b[4] * 128,
                               .dz = (int8_t)b[5],
                               .buttons = b[6]});
