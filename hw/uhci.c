@@ -512,21 +512,23 @@ static uint16_t port_value(const struct uhci *u, unsigned port)
     return v;
 }
 
-/* As after a reset of chip or controller: whatever is plugged in is new. */
-static void ports_reset(struct uhci *u, bool bus)
+/* As after a reset of the chip (and its bus) or of the controller alone, which leaves suspend, reset
+ * and resume as they are (UHCI 1.1, 2.1.1): whatever is plugged in is new. */
+static void ports_reset(struct uhci *u, bool chip)
 {
     for (unsigned i = 0; i < UHCI_PORTS; i++) {
-        uint16_t was_enabled = (uint16_t)(bus ? 0 : u->r.portsc[i] & PORTSC_PE);
+        uint16_t old = chip ? 0 : u->r.portsc[i];
 
-        u->r.portsc[i] =
-            (uint16_t)((was_enabled ? PORTSC_PEC : 0) | (u->h.dev[i] != NULL ? PORTSC_CSC : 0));
+        u->r.portsc[i] = (uint16_t)((old & (PORTSC_RW & ~PORTSC_PE)) |
+                                    ((old & PORTSC_PE) != 0 ? PORTSC_PEC : 0) |
+                                    (u->h.dev[i] != NULL ? PORTSC_CSC : 0));
         if (u->h.dev[i] != NULL) {
             usb_device_reset(u->h.dev[i]);
         }
     }
 }
 
-static void registers_reset(struct uhci *u, bool bus)
+static void registers_reset(struct uhci *u, bool chip)
 {
     timer_cancel(&u->h.walk);
     u->r.usbcmd = u->r.usbintr = u->r.frnum = 0;
@@ -534,7 +536,7 @@ static void registers_reset(struct uhci *u, bool bus)
     u->r.flbaseadd = 0;
     u->r.sofmod = SOFMOD_RESET;
     u->r.ioc = u->r.shrt = false;
-    ports_reset(u, bus);
+    ports_reset(u, chip);
 }
 
 static void usbcmd_write(struct uhci *u, uint16_t v)
@@ -568,7 +570,9 @@ static void usbcmd_write(struct uhci *u, uint16_t v)
 
 static void usbsts_write(struct uhci *u, uint16_t v)
 {
-    u->r.usbsts &= (uint16_t)~v;
+    /* DEVIATION: UHCI 1.1 lets software clear "halted"; Intel's chips and drivers that were written
+     * for them know it as a state. */
+    u->r.usbsts &= (uint16_t) ~(v & ~USBSTS_HALTED);
     if ((v & USBSTS_INT) != 0) {
         u->r.ioc = u->r.shrt = false;
     }
@@ -591,6 +595,9 @@ static void port_write(struct uhci *u, unsigned port, uint16_t v)
     }
     if (u->h.dev[port] == NULL) {
         p &= (uint16_t)~PORTSC_PE;
+    }
+    if ((p & PORTSC_PE) == 0) {
+        p &= (uint16_t)~PORTSC_RD; /* nobody to resume; Linux looks whether it could */
     }
     u->r.portsc[port] = p;
 }

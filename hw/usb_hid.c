@@ -161,7 +161,7 @@ static const uint8_t keyboard_report[] = {
 
 static const struct hid_kind {
     struct device_ops ops;
-    const char *strings[3];
+    const char *strings[4];
     const uint8_t *report;
     uint8_t report_len;   /* of the report descriptor */
     uint8_t report_bytes; /* of an input report */
@@ -212,9 +212,9 @@ static void make_descriptors(struct usb_hid *hid)
     const uint8_t device[] = {
         18,   1,    0x10, 0x01,          /* bcdUSB 1.1 */
         0,    0,    0,    USB_EP0_BYTES, /* class: of the interface */
-        0x27, 0x06, 0x01, 0x00, /* idVendor, idProduct: what installed guests know from the peer */
-        0,    0,                /* bcdDevice */
-        1,    2,    0,    1,    /* manufacturer, product, no serial number; one configuration */
+        0x27, 0x06, 0x01, 0x00,          /* idVendor, idProduct */
+        0,    0,                         /* bcdDevice */
+        1,    2,    3,    1, /* manufacturer, product, serial number; one configuration */
     };
     const uint8_t config[] = {/* Configuration: bus powered, can wake the host up, 100 mA */
                               9, 2, USB_CONFIG_BYTES, 0, 1, 1, 0, 0xa0, 50,
@@ -632,21 +632,23 @@ static void hid_destroy(void *dev)
         .destroy = hid_destroy                                                                     \
     }
 
+/* Numbers and names are those that installed guests know; by them, Linux guests decide that the
+ * device may be suspended while it is idle. */
 static const struct hid_kind kinds[USB_HID_KINDS] = {
     [USB_HID_TABLET] = {.ops = HID_OPS("usb-tablet"),
-                        .strings = {"hvm-dm", "USB Tablet"},
+                        .strings = {"QEMU", "QEMU USB Tablet", "42"},
                         .report = tablet_report,
                         .report_len = sizeof(tablet_report),
                         .report_bytes = 6},
     [USB_HID_MOUSE] = {.ops = HID_OPS("usb-mouse"),
-                       .strings = {"hvm-dm", "USB Mouse"},
+                       .strings = {"QEMU", "QEMU USB Mouse", "42"},
                        .report = mouse_report,
                        .report_len = sizeof(mouse_report),
                        .report_bytes = 4,
                        .boot_bytes = 3,
                        .boot_code = 2},
     [USB_HID_KEYBOARD] = {.ops = HID_OPS("usb-kbd"),
-                          .strings = {"hvm-dm", "USB Keyboard"},
+                          .strings = {"QEMU", "QEMU USB Keyboard", "42"},
                           .report = keyboard_report,
                           .report_len = sizeof(keyboard_report),
                           .report_bytes = 8,

@@ -117,6 +117,7 @@ HID_PART = bytes.fromhex("a032 0904000001030000 00 09 211101000122 4800 07 05810
 
 @compare([(r"port1 .*", plus_d, LINE_STATUS),
           ("ones 04", ours(0x0f), "USBINTR has four bits (UHCI 1.1, 2.1.3)"),
+          ("status cleared", ours(0x20), "halted is a state on Intel's chips, whatever UHCI 1.1 says"),
           ("legacy", ours(0x2000), "LEGSUP is 2000h at reset (PIIX3 datasheet, 2.4.17)"),
           ("legacy ones", ours(0x20bf), "LEGSUP's writable bits (PIIX3 datasheet, 2.4.17)")], **usb("tablet"))
 def test_registers(m, out):
@@ -157,8 +158,8 @@ def test_transfers(m, out):
     out("sts", c.rd(USBSTS))
     c.wr(USBSTS, 0x3f)
     c.enable()
-    state, d = c.control(0, 0x80, 6, 0x100, 0, 18)
-    out("device", (state, len(d), d[4:12], d[17]))
+    state, d0 = c.control(0, 0x80, 6, 0x100, 0, 18)
+    out("device", (state, len(d0), d0[4:12], d0[17]))
     out("done", c.rd(USBSTS))
     c.wr(USBSTS, 0x3f)
     out("address", c.control(0, 0, 5, 7))
@@ -172,6 +173,8 @@ def test_transfers(m, out):
     out("wake-up on", c.control(7, 0, 3, 1))
     out("status with it", c.control(7, 0x80, 0, 0, 0, 2))
     out("wake-up off", c.control(7, 0, 1, 1))
+    for i in range(3):
+        out("string %d" % i, c.control(7, 0x80, 6, 0x300 | d0[14 + i], 0x409, 32))
     out("languages", c.control(7, 0x80, 6, 0x300, 0, 4))
     out("idle off", c.control(7, 0x21, 10))
     c.wr(USBSTS, 0x3f)

@@ -139,7 +139,7 @@ static void key(uint8_t k, bool down)
 static void test_descriptors(void **state)
 {
     static const uint8_t device[] = {18, 1, 0x10, 0x01, 0, 0, 0, 8, 0x27,
-                                     6,  1, 0,    0,    0, 1, 2, 0, 1};
+                                     6,  1, 0,    0,    0, 1, 2, 3, 1};
     uint8_t d[USB_CONTROL_BYTES];
 
     (void)state;
@@ -159,10 +159,11 @@ static void test_descriptors(void **state)
     assert_int_equal(control(0x80, USB_GET_DESCRIPTOR, 0x201, 0, 255, d), USB_STALL);
     assert_int_equal(control(0x80, USB_GET_DESCRIPTOR, 0x300, 0, 255, d), 4);
     assert_int_equal(d[2] | d[3] << 8, 0x409);
-    assert_int_equal(control(0x80, USB_GET_DESCRIPTOR, 0x301, 0x409, 255, d), 14);
-    assert_int_equal(d[2], 'h');
+    assert_int_equal(control(0x80, USB_GET_DESCRIPTOR, 0x301, 0x409, 255, d), 10);
+    assert_int_equal(d[2], 'Q');
     assert_true(control(0x80, USB_GET_DESCRIPTOR, 0x302, 0x409, 255, d) > 14);
-    assert_int_equal(control(0x80, USB_GET_DESCRIPTOR, 0x303, 0x409, 255, d), USB_STALL);
+    assert_int_equal(control(0x80, USB_GET_DESCRIPTOR, 0x303, 0x409, 255, d), 6);
+    assert_int_equal(control(0x80, USB_GET_DESCRIPTOR, 0x304, 0x409, 255, d), USB_STALL);
     assert_int_equal(control(0x80, USB_GET_DESCRIPTOR, 0x600, 0, 10, d),
                      USB_STALL); /* no high speed */
     assert_int_equal(control(0x81, USB_GET_DESCRIPTOR, 0x2200, 0, 255, d),
