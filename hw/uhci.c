@@ -248,8 +248,9 @@ static uint32_t no_answer(struct walk *w, uint32_t status)
     return status;
 }
 
-/* Executes an active descriptor and writes its status back. TD_DONE: its queue moves on. */
-static enum td_next run_td(struct uhci *u, struct walk *w, uint32_t addr, const struct td *td)
+/* Executes a descriptor if it is active and writes its status back. TD_DONE: its queue moves on. */
+static enum td_next run_td(struct uhci *u, struct walk *w, uint32_t addr, const struct td *td,
+                           bool in_queue)
 {
     unsigned max_len = length_of(td->token >> 21);
     uint8_t pid = (uint8_t)td->token;
@@ -257,6 +258,11 @@ static enum td_next run_td(struct uhci *u, struct walk *w, uint32_t addr, const 
     enum td_next next = TD_LEAVE;
     int n;
 
+    if ((td->status & TD_ACTIVE) == 0) {
+        /* UHCI 1.1, 3.2.2: interrupts all the same. Linux waits for the end of a frame with it. */
+        w->ioc = w->ioc || (td->status & TD_IOC) != 0;
+        return TD_LEAVE;
+    }
     if (max_len > TD_MAX_BYTES ||
         (pid != USB_PID_IN && pid != USB_PID_OUT && pid != USB_PID_SETUP)) {
         w->fatal = true;
@@ -279,12 +285,16 @@ static enum td_next run_td(struct uhci *u, struct walk *w, uint32_t addr, const 
         break;
     default:
         status = (status & ~(uint32_t)(TD_ACTIVE | TD_ACTLEN)) | ((uint32_t)(n - 1) & TD_ACTLEN);
-        if (pid == USB_PID_IN && (unsigned)n < max_len && (status & (TD_SPD | TD_ISO)) == TD_SPD) {
+        if (in_queue && pid == USB_PID_IN && (unsigned)n < max_len &&
+            (status & (TD_SPD | TD_ISO)) == TD_SPD) {
             w->shrt = true;
         } else {
             next = TD_DONE;
         }
         break;
+    }
+    if ((status & TD_ISO) != 0) {
+        status &= ~(uint32_t)TD_ACTIVE; /* has one try */
     }
     if ((status & TD_ACTIVE) == 0) {
         w->moved = w->progress = true;
@@ -332,8 +342,7 @@ static uint32_t run_queue(struct uhci *u, struct walk *w, uint32_t head)
         if ((element & LINK_QH) != 0) {
             return element;
         }
-        if (!read_td(u, w, element, &td) || (td.status & TD_ACTIVE) == 0 ||
-            run_td(u, w, addr, &td) == TD_LEAVE) {
+        if (!read_td(u, w, element, &td) || run_td(u, w, addr, &td, true) == TD_LEAVE) {
             break;
         }
         element = td.link;
@@ -377,9 +386,7 @@ static void run_frame(struct uhci *u, struct walk *w, uint32_t link)
             if (!read_td(u, w, link, &td)) {
                 return;
             }
-            if ((td.status & TD_ACTIVE) != 0) {
-                (void)run_td(u, w, addr, &td);
-            }
+            (void)run_td(u, w, addr, &td, false);
             link = td.link;
         }
     }
