@@ -92,7 +92,7 @@ enum {
     CATCH_UP_FRAMES = 128, /* older ones are lost, as when the guest's CPU stood still */
     FRAME_BYTES = 1500,    /* 12 Mb/s */
     PACKET_OVERHEAD = 20,  /* bytes on the bus besides the data, about */
-    WALK_LINKS = 4096,     /* queue heads and descriptors that one walk looks at */
+    WALK_LINKS = 2048,     /* queue heads and descriptors that one walk looks at */
     QUIET_HEADS = 16,
 };
 
