@@ -114,20 +114,29 @@ static const struct device *find_pointer(const struct input *in, bool absolute)
     return NULL;
 }
 
+/* Where a viewer's pointer goes. */
+static const struct device *pointer_route(const struct input *in)
+{
+    const struct device *d = find_pointer(in, true);
+
+    return d ? d : find_pointer(in, false);
+}
+
 void input_set_active(struct input *in, const void *dev, bool active)
 {
-    const struct device *before = find_pointer(in, false);
+    const struct device *before = pointer_route(in);
 
     for (unsigned i = 0; i < in->n_devices; i++) {
         if (in->devices[i].dev == dev) {
             in->devices[i].inactive = !active;
         }
     }
-    if (active && before && before->dev != dev &&
-        (find_pointer(in, false) != before || find_pointer(in, true))) {
-        before->ptr->relative(before->dev, 0, 0, 0, 0); /* it will not see the release */
+    if (pointer_route(in) != before) {
+        if (before && before->ptr->relative) {
+            before->ptr->relative(before->dev, 0, 0, 0, 0); /* it will not see the release */
+        }
+        in->have_pos = false;
     }
-    in->have_pos = false;
 }
 
 void input_set_leds(struct input *in, unsigned leds)
