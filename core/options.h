@@ -92,7 +92,7 @@ struct option_nic {
     const char *ifname;    /* tap interface to create, or NULL */
     int tap_fd;            /* an open tap given as fd=, or -1 */
     const char *dump_path; /* pcap file of -object filter-dump, or NULL */
-    const char *romfile; /* boot ROM image; "": none; NULL: the model's own */
+    const char *romfile;   /* boot ROM image; "": none; NULL: the model's own */
     uint8_t mac[6];
     uint8_t devfn;
 };
@@ -122,13 +122,15 @@ struct option_drive {
 };
 
 struct option_usb {
-    const char *
-        driver; /* controller ("piix3-usb-uhci", ...) or device ("tablet", "mouse", "keyboard", "usb-tablet"
-                           become the short form) */
+    const char *driver; /* controller ("piix3-usb-uhci", ...) or device ("usb-tablet", ...) */
     const char *id;
+    const char
+        *bus; /* of a device: "ID.0", "usb-bus.0" is that of -usb; NULL: one with a port free */
+    int controller_index;  /* of a device: its controller in usb_devices, -1: that of -usb */
     const char *masterbus; /* companion controllers, else NULL */
     unsigned firstport;
     bool controller;
+    bool placed;   /* controller_index is known */
     uint8_t devfn; /* controllers */
 };
 

@@ -26,16 +26,17 @@ static bool wants_nic(const struct options *o, const char **what)
     return false;
 }
 
-static bool wants_usb_device(const struct options *o, const char **what)
-{
-    *what = o->usb_device_count ? o->usb_devices[0].driver : NULL;
-    return o->usb_device_count;
-}
-
 static bool wants_usb(const struct options *o, const char **what)
 {
-    (void)what;
-    return o->usb;
+    for (unsigned i = 0; i < o->usb_device_count; i++) {
+        const char *driver = o->usb_devices[i].driver; /* as in hw/board.c */
+
+        if (!optword_in("piix3-usb-uhci|usb-tablet|usb-mouse|usb-kbd", driver, strlen(driver))) {
+            *what = driver;
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool wants_scsi(const struct options *o, const char **what)
@@ -166,9 +167,8 @@ static const struct {
     {wants_other, "-device: ", " is not supported; take it out of the guest's config"},
     {wants_nic, "-device: NIC model ",
      " is not supported; use model=e1000 or model=rtl8139 in vif="},
-    {wants_usb_device, "-device: USB device ",
-     " is not supported yet; take usb=, usbdevice= and usbversion= out of the guest's config"},
-    {wants_usb, "-usb: ", "not supported yet; take usb= and usbdevice= out of the guest's config"},
+    {wants_usb, "-device: USB device ",
+     " is not supported yet; use usbdevice=\"tablet\" or usbversion=1 in the guest's config"},
     {wants_scsi,
      "-device: ", "lsi53c895a is not supported yet; use hda or xvda instead of sda in disk="},
     {wants_drive_bus, "-drive: the bus of '", "' is not supported yet; use if=ide"},

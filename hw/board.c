@@ -8,10 +8,12 @@
  *     01.0    82371SB ISA bridge           hw/piix3.c      PIRQ routing; 0x92
  *     01.1    PIIX3 IDE                    hw/piix_ide.c   bus master BAR
  *                                          hw/ide.c        0x1f0-0x1f7, 0x3f6, 0x170-0x177, 0x376
+ *     01.2    PIIX3 USB (usb=, usbdevice=) hw/uhci.c    I/O BAR; with hw/usb.c, hw/usb_hid.c
  *     01.3    82371AB power management     hw/piix4_pm.c   0xb000-0xb03f, 0xb2-0xb3
  *     02.0    Xen platform (machine xenfv) hw/xen_platform.c  0x10-0x1f
  *     next    VGA                          hw/vga.c        0x3b4-0x3df, 0xa0000-0xbffff
  *                                          hw/stdvga.c     0x1ce-0x1cf; or hw/cirrus.c
+ *     next    USB (usbversion=1)           hw/uhci.c
  *     next    network cards                hw/rtl8139.c, hw/e1000.c
  *     next    SATA (hdtype="ahci")         hw/ahci.c
  *     ISA     CMOS 14-127                  hw/cmos.c       0x70-0x71
@@ -49,12 +51,15 @@
 #include "hw/piix_ide.h"
 #include "hw/rtl8139.h"
 #include "hw/serial.h"
+#include "hw/uhci.h"
+#include "hw/usb_hid.h"
 #include "hw/vga.h"
 #include "hw/xen_platform.h"
 #include "net/net.h"
 
 enum {
     DEVFN_IDE = PCI_DEVFN(1, 1),
+    DEVFN_USB = PCI_DEVFN(1, 2),
     MIB = 1 << 20,
     VGAMEM_CIRRUS_MIB = 8, /* libxl's defaults for videoram= */
     VGAMEM_STD_MIB = 16,
@@ -177,6 +182,36 @@ static int create_vga(struct board *b, const struct options *o, const struct boa
     }
 }
 
+/* Controllers and what is plugged into them; core/options.c has seen to it that all exist. */
+static int create_usb(struct board *b, const struct options *o, struct input *input)
+{
+    static const char *const hids[USB_HID_KINDS] = {[USB_HID_TABLET] = "usb-tablet",
+                                                    [USB_HID_MOUSE] = "usb-mouse",
+                                                    [USB_HID_KEYBOARD] = "usb-kbd"};
+    struct uhci *controllers[1 + OPTIONS_MAX_USB] = {NULL}; /* [0]: that of -usb */
+    int ret = o->usb ? uhci_create(b, DEVFN_USB, &controllers[0]) : 0;
+
+    for (unsigned i = 0; i < o->usb_device_count && ret == 0; i++) {
+        if (o->usb_devices[i].controller) {
+            ret = uhci_create(b, o->usb_devices[i].devfn, &controllers[1 + i]);
+        }
+    }
+    for (unsigned i = 0; i < o->usb_device_count && ret == 0; i++) {
+        const struct option_usb *u = &o->usb_devices[i];
+        struct usb_device *d = NULL;
+
+        for (unsigned kind = 0; kind < USB_HID_KINDS && ret == 0; kind++) {
+            if (strcmp(u->driver, hids[kind]) == 0) {
+                ret = usb_hid_create(b, kind, input, &d);
+            }
+        }
+        if (d != NULL) {
+            ret = uhci_attach(controllers[1 + u->controller_index], d);
+        }
+    }
+    return ret;
+}
+
 static int create_rtl8139(struct board *b, const struct option_nic *nic, const struct rom *rom,
                           struct net *net)
 {
@@ -266,6 +301,7 @@ int board_populate(struct board *b, const struct options *o, const struct board_
         CREATE("xen-platform", xen_platform_create(b, &platform));
     }
     CREATE("VGA adapter and its video memory (videoram=, vgamem_mb=)", create_vga(b, o, parts));
+    CREATE("USB controllers and devices", create_usb(b, o, parts->input));
     handles->pci = b->pci;
     handles->parts = parts;
     for (unsigned i = 0; i < o->nic_count; i++) {

@@ -12,8 +12,8 @@
 #include "core/loop.h"
 
 enum {
-    MAX_DEVICES = 8,
-    QUEUE_LEN = 256, /* events; a viewer that fills it between two turns of the loop is flooding */
+    MAX_DEVICES = 20, /* PS/2 and as many USB devices as the command line may name */
+    QUEUE_LEN = 256,  /* events; a viewer that fills it between two turns of the loop is flooding */
     DELTA_MAX = 1 << 16, /* merged deltas saturate here */
     ABS_MAX_POS = 32767,
 };
@@ -22,6 +22,7 @@ struct device {
     const struct input_keyboard *kbd; /* exactly one of the two is set */
     const struct input_pointer *ptr;
     void *dev;
+    bool inactive; /* there, but not driven by the guest */
 };
 
 /* What other threads write, under `lock`. */
@@ -90,20 +91,10 @@ void input_remove(struct input *in, void *dev)
     in->have_pos = false;
 }
 
-void input_set_leds(struct input *in, unsigned leds)
-{
-    in->leds = leds;
-}
-
-unsigned input_leds(const struct input *in)
-{
-    return in->leds;
-}
-
 static const struct device *find_keyboard(const struct input *in)
 {
     for (unsigned i = in->n_devices; i-- > 0;) {
-        if (in->devices[i].kbd) {
+        if (in->devices[i].kbd && !in->devices[i].inactive) {
             return &in->devices[i];
         }
     }
@@ -115,11 +106,47 @@ static const struct device *find_pointer(const struct input *in, bool absolute)
     for (unsigned i = in->n_devices; i-- > 0;) {
         const struct input_pointer *p = in->devices[i].ptr;
 
-        if (p && (absolute ? p->absolute != NULL : p->relative != NULL)) {
+        if (p && !in->devices[i].inactive &&
+            (absolute ? p->absolute != NULL : p->relative != NULL)) {
             return &in->devices[i];
         }
     }
     return NULL;
+}
+
+/* Where a viewer's pointer goes. */
+static const struct device *pointer_route(const struct input *in)
+{
+    const struct device *d = find_pointer(in, true);
+
+    return d ? d : find_pointer(in, false);
+}
+
+void input_set_active(struct input *in, const void *dev, bool active)
+{
+    const struct device *before = pointer_route(in);
+
+    for (unsigned i = 0; i < in->n_devices; i++) {
+        if (in->devices[i].dev == dev) {
+            in->devices[i].inactive = !active;
+        }
+    }
+    if (pointer_route(in) != before) {
+        if (before && before->ptr->relative) {
+            before->ptr->relative(before->dev, 0, 0, 0, 0); /* it will not see the release */
+        }
+        in->have_pos = false;
+    }
+}
+
+void input_set_leds(struct input *in, unsigned leds)
+{
+    in->leds = leds;
+}
+
+unsigned input_leds(const struct input *in)
+{
+    return in->leds;
 }
 
 bool input_has_absolute(const struct input *in)
@@ -162,15 +189,29 @@ static void send_absolute(struct input *in, const struct input_event *ev)
     }
 }
 
+/* A release goes to every keyboard: the one that saw the press may not be the guest's choice any
+ * more, and a release of what is not held means nothing. */
+static void send_key(const struct input *in, const struct input_event *ev)
+{
+    const struct device *chosen = find_keyboard(in);
+
+    for (unsigned i = 0; i < in->n_devices; i++) {
+        const struct device *d = &in->devices[i];
+
+        if (d->kbd && (!ev->down || d == chosen)) {
+            d->kbd->key(d->dev, ev->key, ev->down);
+        }
+    }
+}
+
 void input_send(struct input *in, const struct input_event *ev)
 {
     const struct device *d;
 
     switch (ev->type) {
     case INPUT_EVENT_KEY:
-        d = find_keyboard(in);
-        if (d && (ev->key & 0x7f)) {
-            d->kbd->key(d->dev, ev->key, ev->down);
+        if (ev->key & 0x7f) {
+            send_key(in, ev);
         }
         break;
     case INPUT_EVENT_RELATIVE:

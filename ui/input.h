@@ -29,7 +29,8 @@ void input_destroy(struct input *in);
 struct input_keyboard {
     void (*key)(void *dev, uint8_t key, bool down);
 };
-/* The one added last gets the events (a USB keyboard beats PS/2). */
+/* The active one added last gets the presses (a USB keyboard beats PS/2), all get the releases: what
+ * is not held is to be ignored. */
 int input_add_keyboard(struct input *in, const struct input_keyboard *kbd, void *dev);
 struct input_pointer {
     /* dx right, dy down, dz wheel (+ towards the user), buttons: INPUT_BUTTON_*. NULL if absolute
@@ -40,6 +41,8 @@ struct input_pointer {
 };
 int input_add_pointer(struct input *in, const struct input_pointer *ptr, void *dev);
 void input_remove(struct input *in, void *dev);
+/* A device that the guest does not drive (yet) gets nothing; devices are active when added. */
+void input_set_active(struct input *in, const void *dev, bool active);
 /* The device tells the LEDs (INPUT_LED_*). */
 void input_set_leds(struct input *in, unsigned leds);
 unsigned input_leds(const struct input *in);
@@ -60,5 +63,5 @@ void input_set_size(struct input *in, int width, int height);
 /* Any thread: queues (bounded, merges pointer moves, drops the oldest moves when full; never drops
  * key releases). */
 void input_post(struct input *in, const struct input_event *ev);
-/* True if a pointer device takes absolute positions. */
+/* True if an active pointer device takes absolute positions. */
 bool input_has_absolute(const struct input *in);

@@ -105,7 +105,7 @@ static void routes_to_the_last_device(void **state)
     assert_int_equal(a.n, 1);
     input_set_leds(in, INPUT_LED_CAPS);
     assert_int_equal(input_leds(in), INPUT_LED_CAPS);
-    for (unsigned i = 1; i < 8; i++) {
+    for (unsigned i = 1; i < 20; i++) {
         assert_int_equal(input_add_pointer(in, &mouse, &a), 0);
     }
     assert_true(input_add_pointer(in, &mouse, &a) < 0);
@@ -139,6 +139,41 @@ static void absolute_becomes_pixels(void **state)
     expect(&t, 0, 'a', 123, 456, 0, 4);
     send(in, rel(3, -4, 1, 2)); /* still goes to the device that can take it */
     expect(&m, 4, 'r', 3, -4, 1, 2);
+    input_destroy(in);
+    loop_destroy(loop);
+}
+
+/* Inactive devices get nothing; a release reaches all keyboards, and the pointer that is left behind lets go. */
+static void inactive_devices(void **state)
+{
+    static struct rec m, t, a, b;
+    struct loop *loop = loop_create(true);
+    struct input *in = input_create(loop);
+
+    (void)state;
+    assert_int_equal(input_add_pointer(in, &mouse, &m), 0);
+    assert_int_equal(input_add_pointer(in, &tablet, &t), 0);
+    assert_int_equal(input_add_keyboard(in, &kbd, &a), 0);
+    assert_int_equal(input_add_keyboard(in, &kbd, &b), 0);
+    input_set_active(in, &t, false);
+    input_set_active(in, &b, false);
+    assert_false(input_has_absolute(in));
+    send(in, pos(0, 0, 1));
+    expect(&m, 0, 'r', 0, 0, 0, 1);
+    send(in, key(0x1e, true));
+    expect(&a, 0, 'k', 0x1e, 1, 0, 0);
+    input_set_active(in, &t, true);
+    input_set_active(in, &b, true);
+    expect(&m, 1, 'r', 0, 0, 0, 0);
+    assert_true(input_has_absolute(in));
+    send(in, pos(7, 8, 1));
+    expect(&t, 0, 'a', 7, 8, 0, 1);
+    send(in, key(0x1f, true));
+    expect(&b, 0, 'k', 0x1f, 1, 0, 0);
+    send(in, key(0x1e, false));
+    expect(&a, 1, 'k', 0x1e, 0, 0, 0);
+    expect(&b, 1, 'k', 0x1e, 0, 0, 0);
+    assert_int_equal(m.n + t.n + a.n + b.n, 2 + 1 + 2 + 2);
     input_destroy(in);
     loop_destroy(loop);
 }
@@ -261,6 +296,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(routes_to_the_last_device),
         cmocka_unit_test(absolute_becomes_pixels),
+        cmocka_unit_test(inactive_devices),
         cmocka_unit_test(queue_merges_moves),
         cmocka_unit_test(full_queue_keeps_releases),
         cmocka_unit_test(posts_from_threads),

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/* USB host controller of the PIIX3 (82371SB), function 2: two ports, 1.5 and 12 Mb/s. UHCI Design
+ * Guide 1.1; PIIX3 datasheet 2.4 and 2.7. */
+#include <stdint.h>
+
+#include "core/board.h"
+
+enum { UHCI_PORTS = 2 };
+
+struct uhci;
+struct usb_device;
+
+/* Adds a controller at devfn. *out is the board's. 0, or -errno and the board unchanged. */
+int uhci_create(struct board *b, uint8_t devfn, struct uhci **out);
+
+/* Plugs a device in for good (borrowed; must outlive the controller's last timer, so the board owns
+ * both). 0 or -ENOSPC: both ports are taken. */
+int uhci_attach(struct uhci *u, struct usb_device *d);

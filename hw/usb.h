@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+/*
+ * A USB 1.1 full-speed function as its host controller sees it: one packet in, one packet or
+ * handshake out. usb.c has the default pipe (address, standard requests, descriptors); what is the
+ * device's own is behind struct usb_device_ops. Data toggles are not looked at: DEVIATION because
+ * no packet is ever lost between us. USB 1.1, chapters 8 and 9.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/save.h"
+
+enum usb_pid { USB_PID_OUT = 0xe1, USB_PID_IN = 0x69, USB_PID_SETUP = 0x2d }; /* USB 1.1, 8.3.1 */
+
+/* Instead of a number of bytes: the handshake, or none (nobody at this endpoint). */
+enum { USB_NAK = -1, USB_STALL = -2, USB_SILENT = -3 };
+
+enum {
+    USB_EP0_BYTES = 8,     /* bMaxPacketSize0 */
+    USB_PACKET_BYTES = 64, /* longest packet of any endpoint */
+    USB_CONTROL_BYTES = 256,
+    USB_CONFIG_BYTES = 34, /* one configuration, interface, HID descriptor and endpoint */
+};
+
+enum usb_request { /* USB 1.1, table 9-4 */
+                   USB_GET_STATUS = 0,
+                   USB_CLEAR_FEATURE = 1,
+                   USB_SET_FEATURE = 3,
+                   USB_SET_ADDRESS = 5,
+                   USB_GET_DESCRIPTOR = 6,
+                   USB_GET_CONFIGURATION = 8,
+                   USB_SET_CONFIGURATION = 9,
+                   USB_GET_INTERFACE = 10,
+                   USB_SET_INTERFACE = 11,
+};
+enum { USB_DIR_IN = 0x80, USB_TYPE_CLASS = 0x20, USB_RECIPIENT = 0x1f };
+enum { USB_TO_DEVICE = 0, USB_TO_INTERFACE = 1, USB_TO_ENDPOINT = 2 };
+
+/* The eight bytes of a SETUP packet. */
+struct usb_setup {
+    uint8_t type, request;
+    uint16_t value, index, length;
+};
+
+struct usb_device_ops {
+    /* A request that is not standard, or a descriptor that usb.c does not know (request
+     * GET_DESCRIPTOR to the interface). IN: fills data (USB_CONTROL_BYTES) and returns its length;
+     * OUT: data holds s->length bytes, returns 0. USB_STALL refuses. */
+    int (*request)(void *dev, const struct usb_setup *s, uint8_t *data);
+    /* The interrupt endpoint, IN 1, of the configured device: fills data (USB_PACKET_BYTES) and
+     * returns its length, or USB_NAK. */
+    int (*interrupt_in)(void *dev, uint8_t *data);
+    /* The configuration was set (on) or lost, by request or bus reset. */
+    void (*configured)(void *dev, bool on);
+};
+
+struct usb_device_regs {
+    uint8_t address;
+    uint8_t configuration; /* 0 or 1 */
+    bool wakeup;           /* DEVICE_REMOTE_WAKEUP */
+    bool halted;           /* ENDPOINT_HALT of IN 1 */
+    uint8_t stage;         /* of the control transfer: enum in usb.c */
+    uint8_t setup[8];      /* its SETUP packet */
+    uint16_t pos, len;     /* of the data stage: pos <= len <= USB_CONTROL_BYTES */
+    uint8_t data[USB_CONTROL_BYTES];
+};
+
+struct usb_device {
+    struct {
+        const struct usb_device_ops *ops;
+        void *dev;
+        uint8_t device[18]; /* descriptors */
+        uint8_t config[USB_CONFIG_BYTES];
+        const char *const *strings; /* of index 1 up, NULL ends; at most 126 characters */
+    } cfg;
+    struct usb_device_regs r;
+    struct {
+        /* The controller's, set when it is plugged in: the device has something to say. */
+        void (*wake)(void *host, unsigned port);
+        void *host;
+        unsigned port;
+    } h;
+};
+
+/* Bus reset, or power on. */
+void usb_device_reset(struct usb_device *d);
+
+/* One transaction with the device. data: room for USB_PACKET_BYTES; OUT and SETUP: holds len bytes
+ * (<= USB_PACKET_BYTES). Returns the bytes that were sent (IN) or taken, or USB_NAK, USB_STALL,
+ * USB_SILENT. */
+int usb_transaction(struct usb_device *d, uint8_t pid, unsigned endpoint, uint8_t *data,
+                    unsigned len);
+
+/* Tells the controller that a poll would succeed, or that a suspended host should wake up. */
+void usb_device_wake(struct usb_device *d);
+
+/* Moves the registers; -EINVAL and d unchanged if what was loaded is refused. */
+int usb_device_state(struct usb_device *d, struct save_stream *s);
