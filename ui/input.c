@@ -13,6 +13,7 @@
 
 enum {
     MAX_DEVICES = 8,
+    MAX_WATCHERS = 4,
     QUEUE_LEN = 256, /* events; a viewer that fills it between two turns of the loop is flooding */
     DELTA_MAX = 1 << 16, /* merged deltas saturate here */
     ABS_MAX_POS = 32767,
@@ -22,6 +23,11 @@ struct device {
     const struct input_keyboard *kbd; /* exactly one of the two is set */
     const struct input_pointer *ptr;
     void *dev;
+};
+
+struct watcher {
+    void (*changed)(void *ui);
+    void *ui;
 };
 
 /* What other threads write, under `lock`. */
@@ -39,6 +45,9 @@ struct input {
     struct device devices[MAX_DEVICES]; /* in the order they were added; the last one wins */
     unsigned n_devices;
     unsigned leds;
+    bool told_absolute; /* what the watchers know of input_has_absolute() */
+    struct watcher watchers[MAX_WATCHERS];
+    unsigned n_watchers;
     int width, height;
     bool have_pos; /* last_x/y hold the pixel of the last absolute event */
     int last_x, last_y;
@@ -55,6 +64,48 @@ static int clamp(int v, int lo, int hi)
     return v < lo ? lo : v > hi ? hi : v;
 }
 
+/* ---- who is told ---- */
+
+static void tell_watchers(struct input *in)
+{
+    for (unsigned i = 0; i < in->n_watchers; i++) {
+        in->watchers[i].changed(in->watchers[i].ui);
+    }
+}
+
+/* After the list of devices has changed. */
+static void devices_changed(struct input *in)
+{
+    bool absolute = input_has_absolute(in);
+
+    in->have_pos = false;
+    if (absolute != in->told_absolute) {
+        in->told_absolute = absolute;
+        tell_watchers(in);
+    }
+}
+
+int input_watch(struct input *in, void (*changed)(void *ui), void *ui)
+{
+    if (in->n_watchers == MAX_WATCHERS) {
+        return -ENOSPC;
+    }
+    in->watchers[in->n_watchers++] = (struct watcher){changed, ui};
+    return 0;
+}
+
+void input_unwatch(struct input *in, void *ui)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < in->n_watchers; i++) {
+        if (in->watchers[i].ui != ui) {
+            in->watchers[kept++] = in->watchers[i];
+        }
+    }
+    in->n_watchers = kept;
+}
+
 /* ---- devices ---- */
 
 static int add_device(struct input *in, struct device d)
@@ -63,6 +114,7 @@ static int add_device(struct input *in, struct device d)
         return -ENOSPC;
     }
     in->devices[in->n_devices++] = d;
+    devices_changed(in);
     return 0;
 }
 
@@ -73,7 +125,6 @@ int input_add_keyboard(struct input *in, const struct input_keyboard *kbd, void 
 
 int input_add_pointer(struct input *in, const struct input_pointer *ptr, void *dev)
 {
-    in->have_pos = false;
     return add_device(in, (struct device){.ptr = ptr, .dev = dev});
 }
 
@@ -87,12 +138,15 @@ void input_remove(struct input *in, void *dev)
         }
     }
     in->n_devices = kept;
-    in->have_pos = false;
+    devices_changed(in);
 }
 
 void input_set_leds(struct input *in, unsigned leds)
 {
-    in->leds = leds;
+    if (leds != in->leds) {
+        in->leds = leds;
+        tell_watchers(in);
+    }
 }
 
 unsigned input_leds(const struct input *in)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * One VNC client: cutting its bytes into messages, keyboard and pointer, and its output queue. RFB
- * 3.8 (RFC 6143) and the QEMU extended key event of the community RFB specification. See vnc_int.h
+ * 3.8 (RFC 6143) and, of the community RFB specification, QEMU extended key events, pointer motion
+ * change and LED state (in VMware's form, too). See vnc_int.h
  * for how libvncserver is kept from blocking.
  */
 #include <errno.h>
@@ -40,7 +41,14 @@ enum message { /* RFC 6143, 7.5; 255: community specification */
                MSG_CUT_TEXT = 6,
                MSG_QEMU = 255,
 };
-enum { ENCODING_QEMU_EXT_KEY = -258, KEY_SYSRQ = 0x54 };
+enum {
+    ENCODING_QEMU_MOTION = -257,
+    ENCODING_QEMU_EXT_KEY = -258,
+    ENCODING_QEMU_LEDS = -261,
+    ENCODING_VMWARE_LEDS = 0x574d5668,
+    KEY_SYSRQ = 0x54,
+    RELATIVE_ZERO = 0x7fff, /* no movement, in a pointer event after a motion change */
+};
 
 /* What libvncserver hears of; the rest of its encodings and extensions stay off. Inclusive ranges.
  * */
@@ -96,6 +104,41 @@ static void reply(struct vnc_client *c, const void *data, size_t len)
     }
     c->out_len += (off_t)len;
     c->reply_bytes += len;
+}
+
+/* Queues an update of one empty rectangle: what pseudo-encodings say, with 0..4 more bytes. */
+static void reply_pseudo(struct vnc_client *c, int32_t encoding, unsigned x, const uint8_t *payload,
+                         size_t len)
+{
+    uint8_t m[16 + 4] = {0, 0, 0, 1};
+
+    put_be16(m + 4, x);
+    put_be16(m + 12, (uint32_t)encoding >> 16);
+    put_be16(m + 14, (uint32_t)encoding & 0xffff);
+    if (len > 0) {
+        memcpy(m + 16, payload, len);
+    }
+    reply(c, m, 16 + len);
+}
+
+/* Tells what the client wants to know of the guest's keyboard and pointer. Only when nothing else
+ * waits: a guest that changes its lights all the time does not fill the queue. */
+static void tell_input(struct vnc_client *c)
+{
+    const struct vnc_ui *ui = c->ui;
+    const uint8_t leds[4] = {0, 0, 0, (uint8_t)ui->leds}; /* same bit order: Scroll, Num, Caps */
+
+    if (c->motion_change && c->told_absolute != (int)ui->absolute) {
+        c->told_absolute = ui->absolute;
+        c->relative = !ui->absolute;
+        reply_pseudo(c, ENCODING_QEMU_MOTION, ui->absolute, NULL, 0);
+    }
+    if (c->led_encoding != 0 && c->told_leds != (int)ui->leds) {
+        size_t len = c->led_encoding == ENCODING_QEMU_LEDS ? 1 : 4;
+
+        c->told_leds = (int)ui->leds;
+        reply_pseudo(c, c->led_encoding, 0, leds + 4 - len, len);
+    }
 }
 
 /* Sends what the socket takes. */
@@ -275,11 +318,12 @@ static int scale(unsigned at, int size)
     return (int)((at * 32767u + (unsigned)(size - 1) / 2) / (unsigned)(size - 1));
 }
 
-static void send_pointer(struct vnc_client *c, uint8_t mask, int x, int y)
+/* A position, 0..32767, or movement in pixels. */
+static void send_pointer(struct vnc_client *c, uint8_t mask, bool relative, int x, int y)
 {
     uint8_t pressed = mask & (uint8_t)~c->mask;
     const struct input_event ev = {
-        .type = INPUT_EVENT_ABSOLUTE,
+        .type = relative ? INPUT_EVENT_RELATIVE : INPUT_EVENT_ABSOLUTE,
         .x = x,
         .y = y,
         .dz = (pressed & 0x10 ? 1 : 0) - (pressed & 0x08 ? 1 : 0),
@@ -287,8 +331,10 @@ static void send_pointer(struct vnc_client *c, uint8_t mask, int x, int y)
     };
 
     c->mask = mask;
-    c->x = x;
-    c->y = y;
+    if (!relative) {
+        c->x = x;
+        c->y = y;
+    }
     input_post(c->ui->v->input, &ev);
     kick(c->ui);
 }
@@ -300,7 +346,7 @@ static void release_all(struct vnc_client *c)
         send_key(c, (uint8_t)key, false);
     }
     if (buttons(c->mask) != 0) {
-        send_pointer(c, 0, c->x, c->y);
+        send_pointer(c, 0, c->relative, c->relative ? 0 : c->x, c->relative ? 0 : c->y);
     }
 }
 
@@ -352,12 +398,10 @@ static bool encoding_allowed(int32_t e)
 
 static int on_encodings(struct vnc_client *c, const uint8_t *m, size_t len)
 {
-    static const uint8_t ack[] = {
-        0, 0, 0, 1, 0,    0,    0,    0,
-        0, 0, 0, 0, 0xff, 0xff, 0xfe, 0xfe}; /* one empty rectangle of -258 */
     uint8_t filtered[4 + 4 * VNC_MAX_ENCODINGS];
     size_t n, kept = 0, total;
-    bool ext_keys = false;
+    bool ext_keys = false, motion_change = false;
+    int32_t leds = 0;
 
     if (len < 4) {
         return 0;
@@ -374,6 +418,10 @@ static int on_encodings(struct vnc_client *c, const uint8_t *m, size_t len)
         int32_t e = (int32_t)be32(m + 4 + 4 * i);
 
         ext_keys |= e == ENCODING_QEMU_EXT_KEY;
+        motion_change |= e == ENCODING_QEMU_MOTION;
+        if (leds == 0 && (e == ENCODING_QEMU_LEDS || e == ENCODING_VMWARE_LEDS)) {
+            leds = e;
+        }
         if (encoding_allowed(e)) {
             memcpy(filtered + 4 + 4 * kept++, m + 4 + 4 * i, 4);
         }
@@ -392,9 +440,18 @@ static int on_encodings(struct vnc_client *c, const uint8_t *m, size_t len)
                 : FALSE;
     }
     if (ext_keys && !c->ext_keys) {
-        reply(c, ack, sizeof(ack));
+        reply_pseudo(c, ENCODING_QEMU_EXT_KEY, 0, NULL, 0);
     }
     c->ext_keys = ext_keys;
+    if (!motion_change || !c->motion_change) {
+        c->motion_change = motion_change;
+        c->relative = false;
+        c->told_absolute = -1;
+    }
+    if (leds != c->led_encoding) {
+        c->led_encoding = leds;
+        c->told_leds = -1;
+    }
     return (int)total;
 }
 
@@ -451,8 +508,12 @@ static int on_pointer(struct vnc_client *c, const uint8_t *m, size_t len)
     if (len < 6) {
         return 0;
     }
-    send_pointer(c, m[1], scale(be16(m + 2), c->ui->screen->width),
-                 scale(be16(m + 4), c->ui->screen->height));
+    if (c->relative) {
+        send_pointer(c, m[1], true, be16(m + 2) - RELATIVE_ZERO, be16(m + 4) - RELATIVE_ZERO);
+    } else {
+        send_pointer(c, m[1], false, scale(be16(m + 2), c->ui->screen->width),
+                     scale(be16(m + 4), c->ui->screen->height));
+    }
     return 6;
 }
 
@@ -680,6 +741,9 @@ void vnc_client_push(struct vnc_client *c)
     flush(c);
     if (c->in_len > 0 && c->out_len == 0 && !c->closing) {
         vnc_client_process(c); /* was put off while answers waited */
+    }
+    if (c->stage == VNC_NORMAL && !c->closing && c->out_len == 0) {
+        tell_input(c);
     }
     if (c->stage == VNC_NORMAL && !c->closing && c->out_len == 0 && update_due(c)) {
         encode(c);

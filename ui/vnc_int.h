@@ -66,6 +66,8 @@ struct vnc {
     struct rects dirty;
     bool cursor_changed;
     struct display_cursor_image cursor;
+    unsigned leds; /* the guest's keyboard, INPUT_LED_* */
+    bool absolute; /* the guest has a pointer that takes positions */
     bool password_set;
     char password[VNC_PASSWORD_MAX + 1];
     struct vnc_client_info clients[VNC_MAX_CLIENTS]; /* family NULL: free */
@@ -103,6 +105,10 @@ struct vnc_client {
     size_t in_len;
     uint32_t skip; /* bytes of cut text to throw away */
     bool ext_keys;
+    int32_t led_encoding; /* how it wants to hear of LEDs: ENCODING_*_LEDS; 0: not at all */
+    bool motion_change;   /* it can send movement instead of positions */
+    bool relative;        /* ... and was told to */
+    int told_leds, told_absolute; /* -1: nothing yet */
     int told_width,
         told_height;  /* size of the picture as the client knows it; 0 before ServerInit */
     uint8_t keys[32]; /* held down */
@@ -120,6 +126,8 @@ struct vnc_ui {
     int viewers;    /* clients at VNC_WAIT_PICTURE or later */
     int scratch_fd; /* memory file with the message that libvncserver handles just now */
     uint64_t kick_ns;
+    unsigned leds; /* as in struct vnc */
+    bool absolute;
     uint64_t accept_again_ns; /* no descriptors were left: do not try before; 0: go on */
     struct display_cursor_image cursor;
     struct rect cursor_rect; /* where it is drawn in pixels; w 0: nowhere */

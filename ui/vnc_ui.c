@@ -517,6 +517,10 @@ bool vnc_ui_turn(struct vnc_ui *ui, int max_wait_ms)
         log_limited(&limit, "VNC: poll: %s", strerror(errno));
         return false;
     }
+    pthread_mutex_lock(&v->lock);
+    ui->leds = v->leds;
+    ui->absolute = v->absolute;
+    pthread_mutex_unlock(&v->lock);
     if (fds[0].revents != 0 && !woken(ui)) {
         return false;
     }

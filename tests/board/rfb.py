@@ -5,6 +5,7 @@ import struct
 import time
 
 RAW, DESKTOP_SIZE, LAST_RECT = 0, -223, -224
+MOTION_CHANGE, EXTENDED_KEY, LED_STATE, VMWARE_LED_STATE = -257, -258, -261, 0x574d5668
 
 
 class Rfb:
@@ -29,12 +30,17 @@ class Rfb:
         self.take(16)
         self.name = self.take(struct.unpack(">I", self.take(4))[0])
         self.sock.sendall(struct.pack(">Bxxx BBBB HHH BBB xxx", 0, 32, 24, 0, 1, 255, 255, 255, 16, 8, 0))
-        self.sock.sendall(struct.pack(">BxH iii", 2, 3, RAW, DESKTOP_SIZE, LAST_RECT))
+        self.encodings()
+        self.told = {}  # what pseudo-encodings said: encoding -> value
         self.picture = bytearray(4 * self.width * self.height)
 
     def close(self):
         self.file.close()
         self.sock.close()
+
+    def encodings(self, *more):
+        kinds = (RAW, DESKTOP_SIZE, LAST_RECT) + more
+        self.sock.sendall(struct.pack(">BxH%di" % len(kinds), 2, len(kinds), *kinds))
 
     def take(self, n):
         data = self.file.read(n)
@@ -49,6 +55,10 @@ class Rfb:
     def update(self, incremental=False):
         """Asks for the picture and handles messages up to its update; True if the size changed."""
         self.sock.sendall(struct.pack(">BBHHHH", 3, incremental, 0, 0, self.width, self.height))
+        return self.message()
+
+    def message(self):
+        """Handles messages up to the next update; True if the size changed."""
         while True:
             kind = self.take(1)[0]
             if kind == 0:
@@ -69,6 +79,14 @@ class Rfb:
                 resized = True
             elif encoding == LAST_RECT:
                 break
+            elif encoding == MOTION_CHANGE:
+                self.told[encoding] = "absolute" if x else "relative"
+            elif encoding == EXTENDED_KEY:
+                self.told[encoding] = True
+            elif encoding == LED_STATE:
+                self.told[encoding] = self.take(1)[0] & 7
+            elif encoding == VMWARE_LED_STATE:
+                self.told[encoding] = struct.unpack(">I", self.take(4))[0] & 7
             elif encoding == RAW:
                 data = self.take(4 * w * h)
                 for row in range(h):
@@ -91,6 +109,23 @@ class Rfb:
                 break
             time.sleep(0.05)
         return last
+
+    def await_told(self, encoding, value=None, seconds=5):
+        """What the server says by that pseudo-encoding: waits until it is the value, or something."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and (
+                encoding not in self.told or value not in (None, self.told[encoding])):
+            self.sock.settimeout(max(0.01, deadline - time.monotonic()))
+            try:
+                self.message()
+            except OSError:
+                break
+        self.sock.settimeout(10)
+        return self.told.get(encoding)
+
+    def raw_key(self, code, down, keysym=0):
+        """QEMU extended key event."""
+        self.sock.sendall(struct.pack(">BBHII", 255, 0, down, keysym, code))
 
     def key(self, keysym, down):
         self.sock.sendall(struct.pack(">BBxxI", 4, down, keysym))
