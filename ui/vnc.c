@@ -354,6 +354,11 @@ struct vnc *vnc_new(struct loop *loop, struct display *d, struct input *in,
         return NULL;
     }
     v->cfg = *cfg;
+    v->cfg.keymap = NULL; /* not copied: only the table is needed */
+    v->keymap = keymap_find(cfg->keymap);
+    if (v->keymap == NULL) {
+        v->keymap = keymap_find(NULL);
+    }
     v->loop = loop;
     v->display = d;
     v->input = in;

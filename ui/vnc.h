@@ -35,6 +35,8 @@ struct vnc_config {
     bool ipv4, ipv6;       /* restrict names and the empty host to one family; neither: both */
     bool password;         /* every authentication fails until vnc_set_password() */
     enum vnc_share share;
+    const char *keymap; /* layout of the guest's keyboard, for clients that do not send raw keys; a
+                           name that keymap_find() knows, or NULL */
     const char *name; /* what viewers show as title; NULL: "hvm-dm" */
 };
 

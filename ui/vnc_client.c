@@ -30,7 +30,6 @@ static const uint64_t handshake_ns = 120000000000ull; /* a person types a passwo
 static const uint64_t picture_ns = 500000000ull;      /* ClientInit waits for the first picture */
 static const uint64_t stall_limit_ns = 15000000000ull;
 static const uint64_t closing_ns = 2000000000ull;
-static const uint64_t kick_interval_ns = 5000000ull;
 
 enum message { /* RFC 6143, 7.5; 255: community specification */
                MSG_SET_PIXEL_FORMAT = 0,
@@ -46,7 +45,6 @@ enum {
     ENCODING_QEMU_EXT_KEY = -258,
     ENCODING_QEMU_LEDS = -261,
     ENCODING_VMWARE_LEDS = 0x574d5668,
-    KEY_SYSRQ = 0x54,
     RELATIVE_ZERO = 0x7fff, /* no movement, in a pointer event after a motion change */
 };
 
@@ -268,36 +266,7 @@ static bool lib_attach(struct vnc_client *c, const uint8_t *version)
     return lib_alive(c);
 }
 
-/* ---- keyboard and pointer ---- */
-
-/* Asks the display for a fresh picture soon. */
-static void kick(struct vnc_ui *ui)
-{
-    uint64_t now = vnc_now_ns();
-
-    if (now - ui->kick_ns >= kick_interval_ns) {
-        ui->kick_ns = now;
-        atomic_store(&ui->v->want_kick, true);
-        vnc_signal_loop(ui->v);
-    }
-}
-
-static void send_key(struct vnc_client *c, uint8_t key, bool down)
-{
-    const struct input_event ev = {.type = INPUT_EVENT_KEY, .key = key, .down = down};
-    uint8_t bit = (uint8_t)(1u << (key & 7));
-
-    if (key == 0 || (!down && (c->keys[key >> 3] & bit) == 0)) {
-        return;
-    }
-    if (down) {
-        c->keys[key >> 3] |= bit;
-    } else {
-        c->keys[key >> 3] &= (uint8_t)~bit;
-    }
-    input_post(c->ui->v->input, &ev);
-    kick(c->ui);
-}
+/* ---- pointer ---- */
 
 static unsigned buttons(uint8_t mask)
 {
@@ -336,15 +305,13 @@ static void send_pointer(struct vnc_client *c, uint8_t mask, bool relative, int 
         c->y = y;
     }
     input_post(c->ui->v->input, &ev);
-    kick(c->ui);
+    vnc_ui_kick(c->ui);
 }
 
 /* Nothing stays pressed when a client goes. */
 static void release_all(struct vnc_client *c)
 {
-    for (unsigned key = 1; key < 256; key++) {
-        send_key(c, (uint8_t)key, false);
-    }
+    vnc_keys_release_all(c);
     if (buttons(c->mask) != 0) {
         send_pointer(c, 0, c->relative, c->relative ? 0 : c->x, c->relative ? 0 : c->y);
     }
@@ -487,7 +454,7 @@ static int on_update_request(struct vnc_client *c, const uint8_t *m, size_t len)
     if (m[1] == 0) {
         sraRgnOr(c->rfb->modifiedRegion, region);
         vnc_bound_region(&c->rfb->modifiedRegion, REGION_MAX_RECTS);
-        kick(c->ui);
+        vnc_ui_kick(c->ui);
     }
     sraRgnDestroy(region);
     c->rfb->readyForSetColourMapEntries = TRUE;
@@ -499,7 +466,7 @@ static int on_key(struct vnc_client *c, const uint8_t *m, size_t len)
     if (len < 8) {
         return 0;
     }
-    send_key(c, vnc_key_from_keysym(be32(m + 4)), m[1] != 0);
+    vnc_keys_symbol(c, be32(m + 4), m[1] != 0);
     return 8;
 }
 
@@ -543,15 +510,11 @@ static int on_qemu(struct vnc_client *c, const uint8_t *m, size_t len)
         return 0;
     }
     code = be32(m + 8);
-    if (code == KEY_SYSRQ) {
-        code =
-            INPUT_KEY_PRINT; /* viewers on X send this for the one key; the keyboard decides by Alt what it means */
+    if (code == 0) {
+        vnc_keys_symbol(c, be32(m + 4), be16(m + 2) != 0);
+    } else {
+        vnc_keys_raw(c, code, be16(m + 2) != 0);
     }
-    send_key(c,
-             code == 0    ? vnc_key_from_keysym(be32(m + 4))
-             : code < 256 ? (uint8_t)code
-                          : 0,
-             be16(m + 2) != 0);
     return 12;
 }
 

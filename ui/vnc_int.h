@@ -21,6 +21,7 @@
 
 #include "core/loop.h"
 #include "ui/display.h"
+#include "ui/keymap.h"
 #include "ui/rects.h"
 #include "ui/vnc.h"
 
@@ -30,6 +31,7 @@ enum {
         2048, /* the longest message that is buffered whole: SetEncodings with 256 of them */
     VNC_MAX_ENCODINGS = 256,
     VNC_VERSION_LEN = 12,
+    VNC_HELD_SYMBOLS = 16, /* of one client; one more releases the oldest */
     VNC_UPDATE_MAX_BYTES =
         4 << 20, /* raw size of one update, and so about the longest output queue of one client */
 };
@@ -41,6 +43,7 @@ struct vnc {
     struct loop *loop;
     struct display *display;
     struct input *input;
+    const struct keymap *keymap;
     int listen_fd[VNC_MAX_LISTEN];
     int listen_count;
     bool unix_bound;
@@ -105,15 +108,22 @@ struct vnc_client {
     size_t in_len;
     uint32_t skip; /* bytes of cut text to throw away */
     bool ext_keys;
-    int32_t led_encoding; /* how it wants to hear of LEDs: ENCODING_*_LEDS; 0: not at all */
-    bool motion_change;   /* it can send movement instead of positions */
-    bool relative;        /* ... and was told to */
+    int32_t led_encoding;         /* how it wants to hear of LEDs: ENCODING_*_LEDS; 0: not at all */
+    bool motion_change;           /* it can send movement instead of positions */
+    bool relative;                /* ... and was told to */
     int told_leds, told_absolute; /* -1: nothing yet */
     int told_width,
         told_height;  /* size of the picture as the client knows it; 0 before ServerInit */
     uint8_t keys[32]; /* held down */
-    uint8_t mask;     /* VNC button mask */
-    int x, y;         /* last position, 0..32767 */
+    struct {
+        uint32_t keysym;
+        uint8_t key;
+    } symbols
+        [VNC_HELD_SYMBOLS]; /* keys of which the client said only what they mean, oldest first */
+    unsigned symbol_count;
+    bool level3;  /* the right Alt key is down as the client's AltGr */
+    uint8_t mask; /* VNC button mask */
+    int x, y;     /* last position, 0..32767 */
     uint8_t in[VNC_IN_BYTES];
 };
 
@@ -144,6 +154,8 @@ bool vnc_ui_turn(struct vnc_ui *ui, int max_wait_ms);
 void vnc_ui_accept(struct vnc_ui *ui, int fd);
 /* The thread. */
 void *vnc_ui_main(void *arg);
+/* Asks the display for a fresh picture soon. */
+void vnc_ui_kick(struct vnc_ui *ui);
 uint64_t vnc_now_ns(void);
 
 /* vnc_client.c */
@@ -161,5 +173,8 @@ void vnc_bound_region(sraRegionPtr *region, unsigned long max);
 /* No more input; what is queued is still sent for a moment. */
 void vnc_client_close(struct vnc_client *c);
 
-/* vnc_keys.c: the key (as in input.h) that makes this X keysym on a US keyboard; 0: none. */
-uint8_t vnc_key_from_keysym(uint32_t keysym);
+/* vnc_keys.c: one client's keyboard. A key as the protocol numbers it (any value), or what it means
+ * (X keysym). */
+void vnc_keys_raw(struct vnc_client *c, uint32_t code, bool down);
+void vnc_keys_symbol(struct vnc_client *c, uint32_t keysym, bool down);
+void vnc_keys_release_all(struct vnc_client *c);

@@ -24,6 +24,7 @@ enum {
     MODIFIED_MAX_RECTS = 256, /* of a client that does not fetch them */
 };
 static const uint64_t accept_pause_ns = 1000000000ull;
+static const uint64_t kick_interval_ns = 5000000ull;
 
 uint64_t vnc_now_ns(void)
 {
@@ -31,6 +32,17 @@ uint64_t vnc_now_ns(void)
 
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
+void vnc_ui_kick(struct vnc_ui *ui)
+{
+    uint64_t now = vnc_now_ns();
+
+    if (now - ui->kick_ns >= kick_interval_ns) {
+        ui->kick_ns = now;
+        atomic_store(&ui->v->want_kick, true);
+        vnc_signal_loop(ui->v);
+    }
 }
 
 /* ---- libvncserver's screen ---- */

@@ -161,6 +161,7 @@ static void run(struct guest *g, const uint8_t *p, size_t size)
         case 2:
             g->seed = len > 0 ? arg[0] : 0;
             g->changed = true;
+            input_set_leds(g->in, g->seed & 7);
             display_cursor_move(g->d, len > 1 ? arg[1] : 0, len > 2 ? arg[2] - 40 : 0, len > 3);
             if (g->v->active) {
                 display_refresh_now(g->d);
@@ -186,6 +187,7 @@ static void run(struct guest *g, const uint8_t *p, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    static const char *const layouts[8] = {NULL, "de", "fr", "ja", "pt-br", "it", "en-gb", "sv"};
     static uint32_t shape[20 * 20];
     struct guest g = {.width = 64, .height = 48, .seed = 7, .fd = {-1, -1}};
     struct vnc_config cfg = {.name = "fuzz"};
@@ -197,6 +199,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     cfg.password = (data[0] & 1) != 0;
     cfg.share = (enum vnc_share)((data[0] >> 1) % 3);
+    cfg.keymap = layouts[data[0] >> 5];
     g.loop = loop_create(false);
     g.d = display_create(g.loop);
     g.in = input_create(g.loop);

@@ -128,9 +128,9 @@ static void test_keys(void **state)
         uint32_t keysym;
         uint8_t key;
     } known[] = {
-        {'a', 0x1e},    {'A', 0x1e},    {'!', 0x02},    {'~', 0x29},    {' ', 0x39},    {0xff0d, 0x1c}, {0xff1b, 0x01},
+        {'a', 0x1e},    {'1', 0x02},    {'`', 0x29},    {' ', 0x39},    {0xff0d, 0x1c}, {0xff1b, 0x01},
         {0xff52, 0xc8}, {0xff54, 0xd0}, {0xffbe, 0x3b}, {0xffc9, 0x58}, {0xff13, 0xc6}, {0xff61, 0xb7}, {0xff8d, 0x9c},
-        {0xffff, 0xd3}, {0xff63, 0xd2}, {0xff08, 0x0e}, {0xfe03, 0xb8}, {0xffe4, 0x9d}, {0xffeb, 0xdb}, {0xff67, 0xdd},
+        {0xffff, 0xd3}, {0xff63, 0xd2}, {0xff08, 0x0e}, {0xfe03, 0xb8}, {0xffea, 0xb8}, {0xffe4, 0x9d}, {0xffeb, 0xdb}, {0xff67, 0xdd},
     };
     static const int32_t with_ext[] = {0, -258};
     struct fixture *f = *state;
@@ -666,18 +666,6 @@ static unsigned open_files(void)
     }
     closedir(d);
     return n;
-}
-
-static void wait_clients(struct fixture *f, int n)
-{
-    struct vnc_info info;
-    uint64_t end = now_ms() + TIMEOUT_MS;
-
-    do {
-        turn(f);
-        vnc_info(f->v, &info);
-    } while (info.client_count != n && now_ms() < end);
-    assert_int_equal(info.client_count, n);
 }
 
 static void test_hundred_connects(void **state)

@@ -420,3 +420,15 @@ static inline void wait_events(struct fixture *f, unsigned n)
     }
     assert_int_equal(f->n_ev, n);
 }
+
+static inline void wait_clients(struct fixture *f, int n)
+{
+    struct vnc_info info;
+    uint64_t end = now_ms() + TIMEOUT_MS;
+
+    do {
+        turn(f);
+        vnc_info(f->v, &info);
+    } while (info.client_count != n && now_ms() < end);
+    assert_int_equal(info.client_count, n);
+}
