@@ -23,8 +23,8 @@ enum {
     CUT_TEXT_MAX = 16 << 20, /* bytes; skipped, never stored */
     REPLY_MAX = 16 << 10,    /* bytes of answers that may wait before input is left unread */
     REGION_MAX_RECTS = 16,   /* of what a client asks for; beyond it is their bounding box */
-    SEND_CHUNK = 1 << 20,
 };
+static const uint64_t first_ns = 100000000ull;        /* for a browser to say GET */
 static const uint64_t version_ns = 10000000000ull;    /* from connect to the client's version */
 static const uint64_t handshake_ns = 120000000000ull; /* a person types a password meanwhile */
 static const uint64_t picture_ns = 500000000ull;      /* ClientInit waits for the first picture */
@@ -87,6 +87,23 @@ void vnc_client_close(struct vnc_client *c)
     if (!c->closing) {
         c->closing = true;
         c->deadline_ns = vnc_now_ns() + closing_ns;
+        vnc_ws_close(c, WS_CLOSE_NORMAL);
+    }
+}
+
+bool vnc_client_unsent(const struct vnc_client *c)
+{
+    return c->out_pos < c->out_len || vnc_ws_unsent(c);
+}
+
+void vnc_client_discard(struct vnc_client *c)
+{
+    c->out_len = c->out_pos;
+    if (c->ws != NULL) {
+        c->ws->head_len = c->ws->head_pos = 0;
+        c->ws->frame_left = 0;
+        c->ws->pong = false;
+        c->ws->close_sent = true;
     }
 }
 
@@ -139,15 +156,26 @@ static void tell_input(struct vnc_client *c)
     }
 }
 
+/* Sends a piece: bytes sent, 0: there is nothing; -1: errno. */
+static ssize_t send_piece(struct vnc_client *c)
+{
+    off_t left = c->out_len - c->out_pos;
+
+    if (c->ws != NULL) {
+        return vnc_ws_send(c);
+    }
+    return left == 0 ? 0
+                     : sendfile(c->fd, c->out_fd, &c->out_pos,
+                                (size_t)(left < VNC_SEND_CHUNK ? left : VNC_SEND_CHUNK));
+}
+
 /* Sends what the socket takes. */
 static void flush(struct vnc_client *c)
 {
     bool progress = false;
 
-    while (c->out_pos < c->out_len) {
-        off_t left = c->out_len - c->out_pos;
-        ssize_t n = sendfile(c->fd, c->out_fd, &c->out_pos,
-                             (size_t)(left < SEND_CHUNK ? left : SEND_CHUNK));
+    while (vnc_client_unsent(c)) {
+        ssize_t n = send_piece(c);
 
         if (n > 0) {
             progress = true;
@@ -156,7 +184,7 @@ static void flush(struct vnc_client *c)
         } else {
             if (n < 0 && errno != EAGAIN) {
                 vnc_client_close(c);
-                c->out_len = c->out_pos;
+                vnc_client_discard(c);
             }
             break;
         }
@@ -168,6 +196,8 @@ static void flush(struct vnc_client *c)
         }
         c->out_pos = c->out_len = 0;
         c->reply_bytes = 0;
+    }
+    if (!vnc_client_unsent(c)) {
         c->stall_ns = 0;
     } else if (progress || c->stall_ns == 0) {
         c->stall_ns = vnc_now_ns() + stall_limit_ns;
@@ -556,6 +586,32 @@ static int on_version(struct vnc_client *c, const uint8_t *m, size_t len)
     return VNC_VERSION_LEN;
 }
 
+void vnc_client_greet(struct vnc_client *c)
+{
+    c->stage = VNC_WAIT_VERSION;
+    c->deadline_ns = c->since_ns + version_ns;
+    reply(c, "RFB 003.008\n", VNC_VERSION_LEN);
+}
+
+/* The first bytes: plain RFB, or a browser. */
+static int on_first(struct vnc_client *c, const uint8_t *m, size_t len)
+{
+    if (memcmp(m, "GET ", len < 4 ? len : 4) != 0) {
+        vnc_client_greet(c);
+        return on_version(c, m, len);
+    }
+    c->deadline_ns = c->since_ns + version_ns;
+    if (len < 4) {
+        return 0;
+    }
+    c->ws = calloc(1, sizeof(*c->ws));
+    if (c->ws == NULL) {
+        return -1;
+    }
+    c->stage = VNC_WAIT_UPGRADE;
+    return vnc_ws_request(c, m, len);
+}
+
 /* ClientInit: held until there is a picture, so that ServerInit tells its real size. */
 static int on_client_init(struct vnc_client *c, const uint8_t *m)
 {
@@ -625,9 +681,11 @@ void vnc_client_process(struct vnc_client *c)
         if (len == 0) {
             break;
         }
-        n = c->stage == VNC_WAIT_VERSION ? on_version(c, m, len)
-            : c->stage == VNC_NORMAL     ? on_normal(c, m, len)
-                                         : on_handshake(c, m, len);
+        n = c->stage == VNC_NORMAL         ? on_normal(c, m, len)
+            : c->stage == VNC_WAIT_FIRST   ? on_first(c, m, len)
+            : c->stage == VNC_WAIT_UPGRADE ? vnc_ws_request(c, m, len)
+            : c->stage == VNC_WAIT_VERSION ? on_version(c, m, len)
+                                           : on_handshake(c, m, len);
         if (n < 0) {
             static struct log_limit limit;
 
@@ -652,18 +710,24 @@ bool vnc_client_wants_input(const struct vnc_client *c)
 
 void vnc_client_readable(struct vnc_client *c)
 {
+    bool frames = c->ws != NULL && c->ws->open;
+    uint8_t raw[VNC_IN_BYTES];
     ssize_t n;
 
     if (!vnc_client_wants_input(c)) {
         return;
     }
-    n = recv(c->fd, c->in + c->in_len, sizeof(c->in) - c->in_len, MSG_DONTWAIT);
+    n = recv(c->fd, frames ? raw : c->in + c->in_len, sizeof(c->in) - c->in_len, MSG_DONTWAIT);
     if (n > 0) {
-        c->in_len += (size_t)n;
+        if (frames) {
+            vnc_ws_input(c, raw, (size_t)n);
+        } else {
+            c->in_len += (size_t)n;
+        }
         vnc_client_process(c);
     } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
         vnc_client_close(c);
-        c->out_len = c->out_pos;
+        vnc_client_discard(c);
     }
 }
 
@@ -734,9 +798,7 @@ struct vnc_client *vnc_client_create(struct vnc_ui *ui, int slot, int fd)
     c->slot = slot;
     c->fd = fd;
     c->since_ns = vnc_now_ns();
-    c->deadline_ns = c->since_ns + version_ns;
-    reply(c, "RFB 003.008\n", VNC_VERSION_LEN);
-    flush(c);
+    c->deadline_ns = c->since_ns + first_ns;
     return c;
 }
 
@@ -751,5 +813,6 @@ void vnc_client_destroy(struct vnc_client *c)
     }
     close(c->out_fd);
     close(c->fd);
+    free(c->ws);
     free(c);
 }

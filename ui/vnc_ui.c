@@ -428,6 +428,9 @@ static int deadlines(struct vnc_ui *ui, int max_wait_ms)
             c->deadline_ns = 0;
             vnc_client_process(c);
             ms = 0;
+        } else if (c->stage == VNC_WAIT_FIRST && !c->closing) {
+            vnc_client_greet(c);
+            ms = 0;
         } else {
             drop(ui, i);
             ms = 0;
@@ -449,7 +452,7 @@ static void push_all(struct vnc_ui *ui)
             continue;
         }
         vnc_client_push(c);
-        if (c->closing && c->out_pos == c->out_len) {
+        if (c->closing && !vnc_client_unsent(c)) {
             drop(ui, i);
         }
     }
@@ -518,7 +521,7 @@ bool vnc_ui_turn(struct vnc_ui *ui, int max_wait_ms)
         if (c != NULL) {
             short events = vnc_client_wants_input(c) ? POLLIN : 0;
 
-            events |= c->out_pos < c->out_len ? POLLOUT : 0;
+            events |= vnc_client_unsent(c) ? POLLOUT : 0;
             polled[clients++] = c;
             fds[n++] = (struct pollfd){.fd = c->fd, .events = events};
         }
@@ -541,7 +544,7 @@ bool vnc_ui_turn(struct vnc_ui *ui, int max_wait_ms)
 
         if ((got & (POLLERR | POLLHUP)) != 0 && (got & POLLIN) == 0) {
             vnc_client_close(polled[i]);
-            polled[i]->out_len = polled[i]->out_pos; /* nobody is there to read it */
+            vnc_client_discard(polled[i]);
         } else if ((got & POLLIN) != 0) {
             vnc_client_readable(polled[i]);
         }

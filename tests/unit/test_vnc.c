@@ -541,6 +541,11 @@ static void test_silent_client_is_dropped(void **state)
     assert_non_null(f->v->ui->clients[1]);
     assert_null(f->v->ui->clients[0]); /* the one that closed */
     assert_in_range(f->v->ui->clients[1]->deadline_ns, vnc_now_ns(), vnc_now_ns() + 10000000000ull);
+    assert_int_equal(f->v->ui->clients[1]->stage, VNC_WAIT_FIRST);
+    f->v->ui->clients[1]->deadline_ns = 1; /* a moment later: no browser */
+    assert_true(vnc_ui_turn(f->v->ui, 0));
+    assert_int_equal(f->v->ui->clients[1]->stage, VNC_WAIT_VERSION);
+    assert_in_range(f->v->ui->clients[1]->deadline_ns, vnc_now_ns(), vnc_now_ns() + 10000000000ull);
     f->v->ui->clients[1]->deadline_ns = 1;
     assert_true(vnc_ui_turn(f->v->ui, 0));
     assert_null(f->v->ui->clients[1]);

@@ -14,7 +14,8 @@ static void await(struct client *c, const int *value, int want)
 
 static void test_leds(void **state)
 {
-    static const int32_t qemu[] = {0, -261}, vmware[] = {0, 0x574d5668}, both[] = {0x574d5668, -261, 0}, none[] = {0};
+    static const int32_t qemu[] = {0, -261}, vmware[] = {0, 0x574d5668},
+                         both[] = {0x574d5668, -261, 0}, none[] = {0};
     struct fixture *f = *state;
     struct vnc_config cfg = config();
     struct client c, other;
@@ -80,12 +81,14 @@ static void test_leds_flood(void **state)
 
 static void send_pointer(struct client *c, unsigned mask, unsigned x, unsigned y)
 {
-    const uint8_t m[6] = {5, (uint8_t)mask, (uint8_t)(x >> 8), (uint8_t)x, (uint8_t)(y >> 8), (uint8_t)y};
+    const uint8_t m[6] = {5,          (uint8_t)mask,     (uint8_t)(x >> 8),
+                          (uint8_t)x, (uint8_t)(y >> 8), (uint8_t)y};
 
     put(c, m, 6);
 }
 
-static void expect_pointer(struct fixture *f, unsigned i, bool relative, int x, int y, unsigned buttons)
+static void expect_pointer(struct fixture *f, unsigned i, bool relative, int x, int y,
+                           unsigned buttons)
 {
     wait_events(f, i + 1);
     assert_false(f->ev[i].key);
@@ -196,7 +199,14 @@ static void expect_keys(struct client *c, const int32_t *keysyms, unsigned n, co
         expect_keys(c, list, sizeof(list) / sizeof(list[0]), want);                                \
     } while (0)
 
-enum { SHIFT = 0xffe1, RSHIFT = 0xffe2, CTRL = 0xffe3, ALT = 0xffe9, ALT_R = 0xffea, LEVEL3 = 0xfe03 };
+enum {
+    SHIFT = 0xffe1,
+    RSHIFT = 0xffe2,
+    CTRL = 0xffe3,
+    ALT = 0xffe9,
+    ALT_R = 0xffea,
+    LEVEL3 = 0xfe03
+};
 
 /* Waits until the server knows of these LEDs. */
 static void set_leds(struct client *c, unsigned leds)
@@ -229,7 +239,8 @@ static void test_characters(void **state)
     KEYS(&c, "2a+ 2a- b8+ 10+ b8- 2a+ 10- 2a-", SHIFT, '@', -'@', -SHIFT); /* US: Shift 2 */
     KEYS(&c, "36+ 36- 56+ 36+ 56- 36-", RSHIFT, '<', -'<', -RSHIFT);
     KEYS(&c, "b8+ b8- 2b+ b8+ 2b- b8-", LEVEL3, '#', -'#', -LEVEL3); /* French: AltGr 3 */
-    KEYS(&c, "1d+ b8+ 1d- 10+ 1d+ 10- b8- 1d-", CTRL, ALT_R, '@', -'@', -ALT_R, -CTRL); /* Windows */
+    KEYS(&c, "1d+ b8+ 1d- 10+ 1d+ 10- b8- 1d-", CTRL, ALT_R, '@', -'@', -ALT_R,
+         -CTRL); /* Windows */
     KEYS(&c, "1d+ 15+ 15- 1d-", CTRL, 'z', -'z', -CTRL);
     KEYS(&c, "2a+ 39+ 39- 2a-", SHIFT, ' ', -' ', -SHIFT);
     KEYS(&c, "2a+ c7+ c7- 2a-", SHIFT, 0xff50, -0xff50, -SHIFT);
@@ -292,11 +303,8 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_leds),
-        T(test_leds_flood),
-        T(test_motion_change),
-        T(test_characters),
-        T(test_no_altgr),
+        T(test_leds),       T(test_leds_flood), T(test_motion_change),
+        T(test_characters), T(test_no_altgr),
     };
 
     signal(SIGPIPE, SIG_IGN);
