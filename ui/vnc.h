@@ -11,8 +11,8 @@
  * output queue, so one that stops reading delays nobody and is dropped after a while.
  *
  * The same port takes WebSocket (noVNC): who says GET first gets RFB in binary messages, all others
- * our banner after a moment. Without a password, pages of other sites than the one they connect to
- * are refused, as a browser would let any page reach the port.
+ * our banner after a moment. Without a password, pages from elsewhere than the address they connect
+ * to are refused, as a browser would let any page reach the port.
  */
 #include <stdbool.h>
 #include <stddef.h>

@@ -4,31 +4,12 @@
  * nothing. Input is decoded while it is read; output gets heads of frames while it is sent.
  */
 #include <errno.h>
-#include <netinet/in.h>
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 
 #include "core/log.h"
 #include "ui/vnc_int.h"
-
-/* The connection came in through the loopback interface. */
-static bool on_loopback(int fd)
-{
-    union {
-        struct sockaddr sa;
-        struct sockaddr_in in;
-        struct sockaddr_in6 in6;
-        struct sockaddr_storage ss;
-    } a;
-    socklen_t len = sizeof(a);
-
-    if (getsockname(fd, &a.sa, &len) != 0) {
-        return true;
-    }
-    return (a.sa.sa_family == AF_INET && ntohl(a.in.sin_addr.s_addr) >> 24 == 127) ||
-           (a.sa.sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&a.in6.sin6_addr));
-}
 
 int vnc_ws_request(struct vnc_client *c, const uint8_t *m, size_t len)
 {
@@ -40,9 +21,8 @@ int vnc_ws_request(struct vnc_client *c, const uint8_t *m, size_t len)
         return (int)taken;
     }
     /* Any page that the user of a browser on this host happens to open could reach the port: without
-     * a password only pages that come from where they connect to may. */
-    if (status == 101 && !c->ui->v->cfg.password &&
-        ws_is_cross_site(&ws->request, on_loopback(c->fd))) {
+     * a password only pages that come from the address they connect to may. */
+    if (status == 101 && !c->ui->v->cfg.password && ws_is_cross_site(&ws->request)) {
         static struct log_limit limit;
 
         log_limited(&limit, "VNC: WebSocket refused: a page from another site, and no password");

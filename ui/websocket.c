@@ -219,7 +219,8 @@ static size_t host_len(const char *s)
     return s[0] == '[' ? strcspn(s, "]") + (strchr(s, ']') != NULL) : strcspn(s, ":/");
 }
 
-static bool names_no_site(const char *host, size_t len)
+/* An address or localhost. */
+static bool is_address(const char *host, size_t len)
 {
     char text[64];
     uint8_t address[16];
@@ -241,7 +242,7 @@ static bool names_no_site(const char *host, size_t len)
     return inet_pton(AF_INET, text, address) == 1;
 }
 
-bool ws_is_cross_site(const struct ws_handshake *h, bool loopback)
+bool ws_is_cross_site(const struct ws_handshake *h)
 {
     const char *origin = strstr(h->origin, "://");
     size_t n, m;
@@ -255,8 +256,7 @@ bool ws_is_cross_site(const struct ws_handshake *h, bool loopback)
     origin += 3;
     n = host_len(origin);
     m = host_len(h->host);
-    return n == 0 || n != m || strncasecmp(origin, h->host, n) != 0 ||
-           (loopback && !names_no_site(h->host, m));
+    return n != m || strncasecmp(origin, h->host, n) != 0 || !is_address(h->host, m);
 }
 
 size_t ws_handshake_answer(const struct ws_handshake *h, int status, char out[WS_ANSWER_MAX])

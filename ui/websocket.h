@@ -34,9 +34,9 @@ struct ws_handshake {
  * to come, then the HTTP status to answer: 101, 400 or 426. */
 size_t ws_handshake_feed(struct ws_handshake *h, const uint8_t *in, size_t len, int *status);
 /* The request comes from a page of another site (or of an unknown one) than it goes to: the user of
- * the browser did not ask for it. loopback: it came in from this machine, where names other than
- * localhost prove nothing, as any site may let its name stand for this address. */
-bool ws_is_cross_site(const struct ws_handshake *h, bool loopback);
+ * the browser did not ask for it. The two must be the same address or localhost; equal names prove
+ * nothing, as any site may let its name stand for our address (DNS rebinding). */
+bool ws_is_cross_site(const struct ws_handshake *h);
 /* The answer for a status (those above, or 403) and its length. */
 size_t ws_handshake_answer(const struct ws_handshake *h, int status, char out[WS_ANSWER_MAX]);
 

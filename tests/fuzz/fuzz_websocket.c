@@ -88,7 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             memcmp(&h, &k, sizeof(h)) != 0) {
             abort();
         }
-        (void)ws_is_cross_site(&h, true);
+        (void)ws_is_cross_site(&h);
         if (status != 0) {
             size_t n = ws_handshake_answer(&h, status, answer);
 
