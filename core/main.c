@@ -28,6 +28,7 @@
 #include "pv/pv.h"
 #include "ui/display.h"
 #include "ui/input.h"
+#include "ui/keymap.h"
 #include "ui/vnc.h"
 
 enum { ERR_LEN = 512, MIB = 1 << 20 };
@@ -399,6 +400,11 @@ static int open_screen(struct app *a)
     };
     const struct option_vnc *v = &a->o.vnc;
 
+    if (keymap_find(a->o.keymap) == NULL) {
+        snprintf(a->err, sizeof(a->err), "-k: keyboard layout '%.40s' is not known; known: %s",
+                 a->o.keymap, keymap_names());
+        return -1;
+    }
     a->parts.display = display_create(a->loop);
     a->parts.input = input_create(a->loop);
     if (a->parts.display == NULL || a->parts.input == NULL) {
@@ -423,6 +429,7 @@ static int open_screen(struct app *a)
             .share = v->force_shared   ? VNC_SHARE_FORCE_SHARED
                      : v->exclusive_ok ? VNC_SHARE_ALLOW_EXCLUSIVE
                                        : VNC_SHARE_IGNORE,
+            .keymap = a->o.keymap,
             .name = a->o.name,
         };
 

@@ -97,12 +97,6 @@ static bool wants_spice(const struct options *o, const char **what)
     return o->spice;
 }
 
-static bool wants_keymap(const struct options *o, const char **what)
-{
-    *what = o->keymap;
-    return o->keymap && strcmp(o->keymap, "en-us") != 0;
-}
-
 static bool wants_sound(const struct options *o, const char **what)
 {
     *what = o->sound_count ? o->sounds[0].model : NULL;
@@ -181,7 +175,6 @@ static const struct {
     {wants_sdl,
      "-display: ", "sdl is not supported yet; use vnc=1 instead of sdl=1 in the guest's config"},
     {wants_spice, "-spice: ", "not supported; use vnc=1 instead of spice=1 in the guest's config"},
-    {wants_keymap, "-k: layout ", " is not supported yet; use keymap=\"en-us\" or none"},
     {wants_sound, "-device: sound card ",
      " is not supported yet; take soundhw= out of the guest's config"},
     {wants_pvdevice, "-device: ",

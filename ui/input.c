@@ -13,7 +13,8 @@
 
 enum {
     MAX_DEVICES = 20, /* PS/2 and as many USB devices as the command line may name */
-    QUEUE_LEN = 256,  /* events; a viewer that fills it between two turns of the loop is flooding */
+    MAX_WATCHERS = 4,
+    QUEUE_LEN = 256, /* events; a viewer that fills it between two turns of the loop is flooding */
     DELTA_MAX = 1 << 16, /* merged deltas saturate here */
     ABS_MAX_POS = 32767,
 };
@@ -23,6 +24,11 @@ struct device {
     const struct input_pointer *ptr;
     void *dev;
     bool inactive; /* there, but not driven by the guest */
+};
+
+struct watcher {
+    void (*changed)(void *ui);
+    void *ui;
 };
 
 /* What other threads write, under `lock`. */
@@ -40,6 +46,9 @@ struct input {
     struct device devices[MAX_DEVICES]; /* in the order they were added; the last one wins */
     unsigned n_devices;
     unsigned leds;
+    bool told_absolute; /* what the watchers know of input_has_absolute() */
+    struct watcher watchers[MAX_WATCHERS];
+    unsigned n_watchers;
     int width, height;
     bool have_pos; /* last_x/y hold the pixel of the last absolute event */
     int last_x, last_y;
@@ -56,6 +65,48 @@ static int clamp(int v, int lo, int hi)
     return v < lo ? lo : v > hi ? hi : v;
 }
 
+/* ---- who is told ---- */
+
+static void tell_watchers(struct input *in)
+{
+    for (unsigned i = 0; i < in->n_watchers; i++) {
+        in->watchers[i].changed(in->watchers[i].ui);
+    }
+}
+
+/* After the list of devices has changed. */
+static void devices_changed(struct input *in)
+{
+    bool absolute = input_has_absolute(in);
+
+    in->have_pos = false;
+    if (absolute != in->told_absolute) {
+        in->told_absolute = absolute;
+        tell_watchers(in);
+    }
+}
+
+int input_watch(struct input *in, void (*changed)(void *ui), void *ui)
+{
+    if (in->n_watchers == MAX_WATCHERS) {
+        return -ENOSPC;
+    }
+    in->watchers[in->n_watchers++] = (struct watcher){changed, ui};
+    return 0;
+}
+
+void input_unwatch(struct input *in, void *ui)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < in->n_watchers; i++) {
+        if (in->watchers[i].ui != ui) {
+            in->watchers[kept++] = in->watchers[i];
+        }
+    }
+    in->n_watchers = kept;
+}
+
 /* ---- devices ---- */
 
 static int add_device(struct input *in, struct device d)
@@ -64,6 +115,7 @@ static int add_device(struct input *in, struct device d)
         return -ENOSPC;
     }
     in->devices[in->n_devices++] = d;
+    devices_changed(in);
     return 0;
 }
 
@@ -74,7 +126,6 @@ int input_add_keyboard(struct input *in, const struct input_keyboard *kbd, void 
 
 int input_add_pointer(struct input *in, const struct input_pointer *ptr, void *dev)
 {
-    in->have_pos = false;
     return add_device(in, (struct device){.ptr = ptr, .dev = dev});
 }
 
@@ -88,7 +139,7 @@ void input_remove(struct input *in, void *dev)
         }
     }
     in->n_devices = kept;
-    in->have_pos = false;
+    devices_changed(in);
 }
 
 static const struct device *find_keyboard(const struct input *in)
@@ -135,13 +186,16 @@ void input_set_active(struct input *in, const void *dev, bool active)
         if (before && before->ptr->relative) {
             before->ptr->relative(before->dev, 0, 0, 0, 0); /* it will not see the release */
         }
-        in->have_pos = false;
+        devices_changed(in);
     }
 }
 
 void input_set_leds(struct input *in, unsigned leds)
 {
-    in->leds = leds;
+    if (leds != in->leds) {
+        in->leds = leds;
+        tell_watchers(in);
+    }
 }
 
 unsigned input_leds(const struct input *in)

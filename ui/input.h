@@ -45,9 +45,15 @@ void input_remove(struct input *in, void *dev);
 void input_set_active(struct input *in, const void *dev, bool active);
 /* The device tells the LEDs (INPUT_LED_*). */
 void input_set_leds(struct input *in, unsigned leds);
-unsigned input_leds(const struct input *in);
 
 /* ---- viewers ---- */
+unsigned input_leds(const struct input *in);
+/* True if an active pointer device takes absolute positions. */
+bool input_has_absolute(const struct input *in);
+/* Has changed(ui) called, on the loop thread, whenever what one of the two above tells is another
+ * than before. It must not call back into input but for these two. 0, or -ENOSPC. */
+int input_watch(struct input *in, void (*changed)(void *ui), void *ui);
+void input_unwatch(struct input *in, void *ui);
 struct input_event {
     enum { INPUT_EVENT_KEY, INPUT_EVENT_RELATIVE, INPUT_EVENT_ABSOLUTE } type;
     uint8_t key;
@@ -63,5 +69,3 @@ void input_set_size(struct input *in, int width, int height);
 /* Any thread: queues (bounded, merges pointer moves, drops the oldest moves when full; never drops
  * key releases). */
 void input_post(struct input *in, const struct input_event *ev);
-/* True if an active pointer device takes absolute positions. */
-bool input_has_absolute(const struct input *in);

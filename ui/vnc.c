@@ -79,6 +79,20 @@ static void on_cursor(void *ui)
     pthread_mutex_unlock(&v->lock);
 }
 
+/* The guest's LEDs or kinds of pointers are others. */
+static void on_input_changed(void *ui)
+{
+    struct vnc *v = ui;
+
+    pthread_mutex_lock(&v->lock);
+    v->leds = input_leds(v->input);
+    v->absolute = input_has_absolute(v->input);
+    if (atomic_load(&v->want_picture)) {
+        wake_ui(v);
+    }
+    pthread_mutex_unlock(&v->lock);
+}
+
 static const struct display_viewer viewer_ops = {
     .resized = on_resized,
     .updated = on_updated,
@@ -312,6 +326,7 @@ static void vnc_free(struct vnc *v)
     vnc_ui_destroy(v->ui);
     loop_unwatch(&v->up_watch);
     display_remove_viewer(v->display, v);
+    input_unwatch(v->input, v);
     close_listeners(v);
     if (v->unix_bound) {
         unlink(v->cfg.unix_path);
@@ -339,6 +354,11 @@ struct vnc *vnc_new(struct loop *loop, struct display *d, struct input *in,
         return NULL;
     }
     v->cfg = *cfg;
+    v->cfg.keymap = NULL; /* not copied: only the table is needed */
+    v->keymap = keymap_find(cfg->keymap);
+    if (v->keymap == NULL) {
+        v->keymap = keymap_find(NULL);
+    }
     v->loop = loop;
     v->display = d;
     v->input = in;
@@ -346,6 +366,8 @@ struct vnc *vnc_new(struct loop *loop, struct display *d, struct input *in,
     v->info.auth = cfg->password ? "vnc" : "none";
     v->width = display_width(d);
     v->height = display_height(d);
+    v->leds = input_leds(in);
+    v->absolute = input_has_absolute(in);
     pthread_mutex_init(&v->lock, NULL);
     v->up_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     v->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -353,7 +375,7 @@ struct vnc *vnc_new(struct loop *loop, struct display *d, struct input *in,
         !copy_string(&v->cfg.name, cfg->name != NULL ? cfg->name : "hvm-dm") || v->up_fd < 0 ||
         v->wake_fd < 0 || (v->ui = vnc_ui_create(v)) == NULL ||
         loop_watch(loop, &v->up_watch, v->up_fd, EPOLLIN, on_up, v) != 0 ||
-        display_add_viewer(d, &viewer_ops, v) != 0) {
+        display_add_viewer(d, &viewer_ops, v) != 0 || input_watch(in, on_input_changed, v) != 0) {
         vnc_free(v);
         return NULL;
     }

@@ -9,6 +9,10 @@
  * What a client sends is cut into whole messages by vnc_client.c before libvncserver sees any of
  * it; only what a screen, a keyboard and a mouse need is passed on. Each client has a bounded
  * output queue, so one that stops reading delays nobody and is dropped after a while.
+ *
+ * The same port takes WebSocket (noVNC): who says GET first gets RFB in binary messages, all others
+ * our banner after a moment. Without a password, pages from elsewhere than the address they connect
+ * to are refused, as a browser would let any page reach the port.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -35,7 +39,9 @@ struct vnc_config {
     bool ipv4, ipv6;       /* restrict names and the empty host to one family; neither: both */
     bool password;         /* every authentication fails until vnc_set_password() */
     enum vnc_share share;
-    const char *name; /* what viewers show as title; NULL: "hvm-dm" */
+    const char *keymap; /* layout of the guest's keyboard, for clients that do not send raw keys; a
+                           name that keymap_find() knows, or NULL */
+    const char *name;   /* what viewers show as title; NULL: "hvm-dm" */
 };
 
 /* Listens (nothing is left behind on failure) and starts the thread. Borrows loop, d and in, which

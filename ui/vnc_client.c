@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * One VNC client: cutting its bytes into messages, keyboard and pointer, and its output queue. RFB
- * 3.8 (RFC 6143) and the QEMU extended key event of the community RFB specification. See vnc_int.h
+ * 3.8 (RFC 6143) and, of the community RFB specification, QEMU extended key events, pointer motion
+ * change and LED state (in VMware's form, too). See vnc_int.h
  * for how libvncserver is kept from blocking.
  */
 #include <errno.h>
@@ -22,14 +23,13 @@ enum {
     CUT_TEXT_MAX = 16 << 20, /* bytes; skipped, never stored */
     REPLY_MAX = 16 << 10,    /* bytes of answers that may wait before input is left unread */
     REGION_MAX_RECTS = 16,   /* of what a client asks for; beyond it is their bounding box */
-    SEND_CHUNK = 1 << 20,
 };
+static const uint64_t first_ns = 100000000ull;        /* for a browser to say GET */
 static const uint64_t version_ns = 10000000000ull;    /* from connect to the client's version */
 static const uint64_t handshake_ns = 120000000000ull; /* a person types a password meanwhile */
 static const uint64_t picture_ns = 500000000ull;      /* ClientInit waits for the first picture */
 static const uint64_t stall_limit_ns = 15000000000ull;
 static const uint64_t closing_ns = 2000000000ull;
-static const uint64_t kick_interval_ns = 5000000ull;
 
 enum message { /* RFC 6143, 7.5; 255: community specification */
                MSG_SET_PIXEL_FORMAT = 0,
@@ -40,7 +40,13 @@ enum message { /* RFC 6143, 7.5; 255: community specification */
                MSG_CUT_TEXT = 6,
                MSG_QEMU = 255,
 };
-enum { ENCODING_QEMU_EXT_KEY = -258, KEY_SYSRQ = 0x54 };
+enum {
+    ENCODING_QEMU_MOTION = -257,
+    ENCODING_QEMU_EXT_KEY = -258,
+    ENCODING_QEMU_LEDS = -261,
+    ENCODING_VMWARE_LEDS = 0x574d5668,
+    RELATIVE_ZERO = 0x7fff, /* no movement, in a pointer event after a motion change */
+};
 
 /* What libvncserver hears of; the rest of its encodings and extensions stay off. Inclusive ranges.
  * */
@@ -81,6 +87,23 @@ void vnc_client_close(struct vnc_client *c)
     if (!c->closing) {
         c->closing = true;
         c->deadline_ns = vnc_now_ns() + closing_ns;
+        vnc_ws_close(c, WS_CLOSE_NORMAL);
+    }
+}
+
+bool vnc_client_unsent(const struct vnc_client *c)
+{
+    return c->out_pos < c->out_len || vnc_ws_unsent(c);
+}
+
+void vnc_client_discard(struct vnc_client *c)
+{
+    c->out_len = c->out_pos;
+    if (c->ws != NULL) {
+        c->ws->head_len = c->ws->head_pos = 0;
+        c->ws->frame_left = 0;
+        c->ws->pong = false;
+        c->ws->close_sent = true;
     }
 }
 
@@ -98,15 +121,61 @@ static void reply(struct vnc_client *c, const void *data, size_t len)
     c->reply_bytes += len;
 }
 
+/* Queues an update of one empty rectangle: what pseudo-encodings say, with 0..4 more bytes. */
+static void reply_pseudo(struct vnc_client *c, int32_t encoding, unsigned x, const uint8_t *payload,
+                         size_t len)
+{
+    uint8_t m[16 + 4] = {0, 0, 0, 1};
+
+    put_be16(m + 4, x);
+    put_be16(m + 12, (uint32_t)encoding >> 16);
+    put_be16(m + 14, (uint32_t)encoding & 0xffff);
+    if (len > 0) {
+        memcpy(m + 16, payload, len);
+    }
+    reply(c, m, 16 + len);
+}
+
+/* Tells what the client wants to know of the guest's keyboard and pointer. Only when nothing else
+ * waits: a guest that changes its lights all the time does not fill the queue. */
+static void tell_input(struct vnc_client *c)
+{
+    const struct vnc_ui *ui = c->ui;
+    const uint8_t leds[4] = {0, 0, 0, (uint8_t)ui->leds}; /* same bit order: Scroll, Num, Caps */
+
+    if (c->motion_change && c->told_absolute != (int)ui->absolute) {
+        c->told_absolute = ui->absolute;
+        c->relative = !ui->absolute;
+        reply_pseudo(c, ENCODING_QEMU_MOTION, ui->absolute, NULL, 0);
+    }
+    if (c->led_encoding != 0 && c->told_leds != (int)ui->leds) {
+        size_t len = c->led_encoding == ENCODING_QEMU_LEDS ? 1 : 4;
+
+        c->told_leds = (int)ui->leds;
+        reply_pseudo(c, c->led_encoding, 0, leds + 4 - len, len);
+    }
+}
+
+/* Sends a piece: bytes sent, 0: there is nothing; -1: errno. */
+static ssize_t send_piece(struct vnc_client *c)
+{
+    off_t left = c->out_len - c->out_pos;
+
+    if (c->ws != NULL) {
+        return vnc_ws_send(c);
+    }
+    return left == 0 ? 0
+                     : sendfile(c->fd, c->out_fd, &c->out_pos,
+                                (size_t)(left < VNC_SEND_CHUNK ? left : VNC_SEND_CHUNK));
+}
+
 /* Sends what the socket takes. */
 static void flush(struct vnc_client *c)
 {
     bool progress = false;
 
-    while (c->out_pos < c->out_len) {
-        off_t left = c->out_len - c->out_pos;
-        ssize_t n = sendfile(c->fd, c->out_fd, &c->out_pos,
-                             (size_t)(left < SEND_CHUNK ? left : SEND_CHUNK));
+    while (vnc_client_unsent(c)) {
+        ssize_t n = send_piece(c);
 
         if (n > 0) {
             progress = true;
@@ -115,7 +184,7 @@ static void flush(struct vnc_client *c)
         } else {
             if (n < 0 && errno != EAGAIN) {
                 vnc_client_close(c);
-                c->out_len = c->out_pos;
+                vnc_client_discard(c);
             }
             break;
         }
@@ -127,6 +196,8 @@ static void flush(struct vnc_client *c)
         }
         c->out_pos = c->out_len = 0;
         c->reply_bytes = 0;
+    }
+    if (!vnc_client_unsent(c)) {
         c->stall_ns = 0;
     } else if (progress || c->stall_ns == 0) {
         c->stall_ns = vnc_now_ns() + stall_limit_ns;
@@ -225,36 +296,7 @@ static bool lib_attach(struct vnc_client *c, const uint8_t *version)
     return lib_alive(c);
 }
 
-/* ---- keyboard and pointer ---- */
-
-/* Asks the display for a fresh picture soon. */
-static void kick(struct vnc_ui *ui)
-{
-    uint64_t now = vnc_now_ns();
-
-    if (now - ui->kick_ns >= kick_interval_ns) {
-        ui->kick_ns = now;
-        atomic_store(&ui->v->want_kick, true);
-        vnc_signal_loop(ui->v);
-    }
-}
-
-static void send_key(struct vnc_client *c, uint8_t key, bool down)
-{
-    const struct input_event ev = {.type = INPUT_EVENT_KEY, .key = key, .down = down};
-    uint8_t bit = (uint8_t)(1u << (key & 7));
-
-    if (key == 0 || (!down && (c->keys[key >> 3] & bit) == 0)) {
-        return;
-    }
-    if (down) {
-        c->keys[key >> 3] |= bit;
-    } else {
-        c->keys[key >> 3] &= (uint8_t)~bit;
-    }
-    input_post(c->ui->v->input, &ev);
-    kick(c->ui);
-}
+/* ---- pointer ---- */
 
 static unsigned buttons(uint8_t mask)
 {
@@ -275,11 +317,12 @@ static int scale(unsigned at, int size)
     return (int)((at * 32767u + (unsigned)(size - 1) / 2) / (unsigned)(size - 1));
 }
 
-static void send_pointer(struct vnc_client *c, uint8_t mask, int x, int y)
+/* A position, 0..32767, or movement in pixels. */
+static void send_pointer(struct vnc_client *c, uint8_t mask, bool relative, int x, int y)
 {
     uint8_t pressed = mask & (uint8_t)~c->mask;
     const struct input_event ev = {
-        .type = INPUT_EVENT_ABSOLUTE,
+        .type = relative ? INPUT_EVENT_RELATIVE : INPUT_EVENT_ABSOLUTE,
         .x = x,
         .y = y,
         .dz = (pressed & 0x10 ? 1 : 0) - (pressed & 0x08 ? 1 : 0),
@@ -287,20 +330,20 @@ static void send_pointer(struct vnc_client *c, uint8_t mask, int x, int y)
     };
 
     c->mask = mask;
-    c->x = x;
-    c->y = y;
+    if (!relative) {
+        c->x = x;
+        c->y = y;
+    }
     input_post(c->ui->v->input, &ev);
-    kick(c->ui);
+    vnc_ui_kick(c->ui);
 }
 
 /* Nothing stays pressed when a client goes. */
 static void release_all(struct vnc_client *c)
 {
-    for (unsigned key = 1; key < 256; key++) {
-        send_key(c, (uint8_t)key, false);
-    }
+    vnc_keys_release_all(c);
     if (buttons(c->mask) != 0) {
-        send_pointer(c, 0, c->x, c->y);
+        send_pointer(c, 0, c->relative, c->relative ? 0 : c->x, c->relative ? 0 : c->y);
     }
 }
 
@@ -352,12 +395,10 @@ static bool encoding_allowed(int32_t e)
 
 static int on_encodings(struct vnc_client *c, const uint8_t *m, size_t len)
 {
-    static const uint8_t ack[] = {
-        0, 0, 0, 1, 0,    0,    0,    0,
-        0, 0, 0, 0, 0xff, 0xff, 0xfe, 0xfe}; /* one empty rectangle of -258 */
     uint8_t filtered[4 + 4 * VNC_MAX_ENCODINGS];
     size_t n, kept = 0, total;
-    bool ext_keys = false;
+    bool ext_keys = false, motion_change = false;
+    int32_t leds = 0;
 
     if (len < 4) {
         return 0;
@@ -374,6 +415,10 @@ static int on_encodings(struct vnc_client *c, const uint8_t *m, size_t len)
         int32_t e = (int32_t)be32(m + 4 + 4 * i);
 
         ext_keys |= e == ENCODING_QEMU_EXT_KEY;
+        motion_change |= e == ENCODING_QEMU_MOTION;
+        if (leds == 0 && (e == ENCODING_QEMU_LEDS || e == ENCODING_VMWARE_LEDS)) {
+            leds = e;
+        }
         if (encoding_allowed(e)) {
             memcpy(filtered + 4 + 4 * kept++, m + 4 + 4 * i, 4);
         }
@@ -392,9 +437,18 @@ static int on_encodings(struct vnc_client *c, const uint8_t *m, size_t len)
                 : FALSE;
     }
     if (ext_keys && !c->ext_keys) {
-        reply(c, ack, sizeof(ack));
+        reply_pseudo(c, ENCODING_QEMU_EXT_KEY, 0, NULL, 0);
     }
     c->ext_keys = ext_keys;
+    if (!motion_change || !c->motion_change) {
+        c->motion_change = motion_change;
+        c->relative = false;
+        c->told_absolute = -1;
+    }
+    if (leds != c->led_encoding) {
+        c->led_encoding = leds;
+        c->told_leds = -1;
+    }
     return (int)total;
 }
 
@@ -430,7 +484,7 @@ static int on_update_request(struct vnc_client *c, const uint8_t *m, size_t len)
     if (m[1] == 0) {
         sraRgnOr(c->rfb->modifiedRegion, region);
         vnc_bound_region(&c->rfb->modifiedRegion, REGION_MAX_RECTS);
-        kick(c->ui);
+        vnc_ui_kick(c->ui);
     }
     sraRgnDestroy(region);
     c->rfb->readyForSetColourMapEntries = TRUE;
@@ -442,7 +496,7 @@ static int on_key(struct vnc_client *c, const uint8_t *m, size_t len)
     if (len < 8) {
         return 0;
     }
-    send_key(c, vnc_key_from_keysym(be32(m + 4)), m[1] != 0);
+    vnc_keys_symbol(c, be32(m + 4), m[1] != 0);
     return 8;
 }
 
@@ -451,8 +505,12 @@ static int on_pointer(struct vnc_client *c, const uint8_t *m, size_t len)
     if (len < 6) {
         return 0;
     }
-    send_pointer(c, m[1], scale(be16(m + 2), c->ui->screen->width),
-                 scale(be16(m + 4), c->ui->screen->height));
+    if (c->relative) {
+        send_pointer(c, m[1], true, be16(m + 2) - RELATIVE_ZERO, be16(m + 4) - RELATIVE_ZERO);
+    } else {
+        send_pointer(c, m[1], false, scale(be16(m + 2), c->ui->screen->width),
+                     scale(be16(m + 4), c->ui->screen->height));
+    }
     return 6;
 }
 
@@ -482,15 +540,11 @@ static int on_qemu(struct vnc_client *c, const uint8_t *m, size_t len)
         return 0;
     }
     code = be32(m + 8);
-    if (code == KEY_SYSRQ) {
-        code =
-            INPUT_KEY_PRINT; /* viewers on X send this for the one key; the keyboard decides by Alt what it means */
+    if (code == 0) {
+        vnc_keys_symbol(c, be32(m + 4), be16(m + 2) != 0);
+    } else {
+        vnc_keys_raw(c, code, be16(m + 2) != 0);
     }
-    send_key(c,
-             code == 0    ? vnc_key_from_keysym(be32(m + 4))
-             : code < 256 ? (uint8_t)code
-                          : 0,
-             be16(m + 2) != 0);
     return 12;
 }
 
@@ -530,6 +584,32 @@ static int on_version(struct vnc_client *c, const uint8_t *m, size_t len)
     c->deadline_ns = vnc_now_ns() + handshake_ns;
     lib_message(c, m, VNC_VERSION_LEN);
     return VNC_VERSION_LEN;
+}
+
+void vnc_client_greet(struct vnc_client *c)
+{
+    c->stage = VNC_WAIT_VERSION;
+    c->deadline_ns = c->since_ns + version_ns;
+    reply(c, "RFB 003.008\n", VNC_VERSION_LEN);
+}
+
+/* The first bytes: plain RFB, or a browser. */
+static int on_first(struct vnc_client *c, const uint8_t *m, size_t len)
+{
+    if (memcmp(m, "GET ", len < 4 ? len : 4) != 0) {
+        vnc_client_greet(c);
+        return on_version(c, m, len);
+    }
+    c->deadline_ns = c->since_ns + version_ns;
+    if (len < 4) {
+        return 0;
+    }
+    c->ws = calloc(1, sizeof(*c->ws));
+    if (c->ws == NULL) {
+        return -1;
+    }
+    c->stage = VNC_WAIT_UPGRADE;
+    return vnc_ws_request(c, m, len);
 }
 
 /* ClientInit: held until there is a picture, so that ServerInit tells its real size. */
@@ -601,9 +681,11 @@ void vnc_client_process(struct vnc_client *c)
         if (len == 0) {
             break;
         }
-        n = c->stage == VNC_WAIT_VERSION ? on_version(c, m, len)
-            : c->stage == VNC_NORMAL     ? on_normal(c, m, len)
-                                         : on_handshake(c, m, len);
+        n = c->stage == VNC_NORMAL         ? on_normal(c, m, len)
+            : c->stage == VNC_WAIT_FIRST   ? on_first(c, m, len)
+            : c->stage == VNC_WAIT_UPGRADE ? vnc_ws_request(c, m, len)
+            : c->stage == VNC_WAIT_VERSION ? on_version(c, m, len)
+                                           : on_handshake(c, m, len);
         if (n < 0) {
             static struct log_limit limit;
 
@@ -628,18 +710,24 @@ bool vnc_client_wants_input(const struct vnc_client *c)
 
 void vnc_client_readable(struct vnc_client *c)
 {
+    bool frames = c->ws != NULL && c->ws->open;
+    uint8_t raw[VNC_IN_BYTES];
     ssize_t n;
 
     if (!vnc_client_wants_input(c)) {
         return;
     }
-    n = recv(c->fd, c->in + c->in_len, sizeof(c->in) - c->in_len, MSG_DONTWAIT);
+    n = recv(c->fd, frames ? raw : c->in + c->in_len, sizeof(c->in) - c->in_len, MSG_DONTWAIT);
     if (n > 0) {
-        c->in_len += (size_t)n;
+        if (frames) {
+            vnc_ws_input(c, raw, (size_t)n);
+        } else {
+            c->in_len += (size_t)n;
+        }
         vnc_client_process(c);
     } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
         vnc_client_close(c);
-        c->out_len = c->out_pos;
+        vnc_client_discard(c);
     }
 }
 
@@ -681,6 +769,9 @@ void vnc_client_push(struct vnc_client *c)
     if (c->in_len > 0 && c->out_len == 0 && !c->closing) {
         vnc_client_process(c); /* was put off while answers waited */
     }
+    if (c->stage == VNC_NORMAL && !c->closing && c->out_len == 0) {
+        tell_input(c);
+    }
     if (c->stage == VNC_NORMAL && !c->closing && c->out_len == 0 && update_due(c)) {
         encode(c);
     }
@@ -707,9 +798,7 @@ struct vnc_client *vnc_client_create(struct vnc_ui *ui, int slot, int fd)
     c->slot = slot;
     c->fd = fd;
     c->since_ns = vnc_now_ns();
-    c->deadline_ns = c->since_ns + version_ns;
-    reply(c, "RFB 003.008\n", VNC_VERSION_LEN);
-    flush(c);
+    c->deadline_ns = c->since_ns + first_ns;
     return c;
 }
 
@@ -724,5 +813,6 @@ void vnc_client_destroy(struct vnc_client *c)
     }
     close(c->out_fd);
     close(c->fd);
+    free(c->ws);
     free(c);
 }

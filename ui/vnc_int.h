@@ -2,7 +2,8 @@
 #pragma once
 /*
  * The parts of the VNC server: vnc.c is the loop thread's side, vnc_ui.c the UI thread (poll loop,
- * picture copy), vnc_client.c one client's protocol and queue. struct vnc is shared under its lock;
+ * picture copy), vnc_client.c one client's protocol and queue, vnc_ws.c its way through WebSocket,
+ * vnc_keys.c its keyboard. struct vnc is shared under its lock;
  * everything in struct vnc_ui belongs to the UI thread.
  *
  * How libvncserver 0.9.14 is used without its blocking: it reads and writes cl->sock itself and
@@ -21,8 +22,10 @@
 
 #include "core/loop.h"
 #include "ui/display.h"
+#include "ui/keymap.h"
 #include "ui/rects.h"
 #include "ui/vnc.h"
+#include "ui/websocket.h"
 
 enum {
     VNC_MAX_LISTEN = 4,
@@ -30,6 +33,8 @@ enum {
         2048, /* the longest message that is buffered whole: SetEncodings with 256 of them */
     VNC_MAX_ENCODINGS = 256,
     VNC_VERSION_LEN = 12,
+    VNC_SEND_CHUNK = 1 << 20,
+    VNC_HELD_SYMBOLS = 16, /* of one client; one more releases the oldest */
     VNC_UPDATE_MAX_BYTES =
         4 << 20, /* raw size of one update, and so about the longest output queue of one client */
 };
@@ -41,6 +46,7 @@ struct vnc {
     struct loop *loop;
     struct display *display;
     struct input *input;
+    const struct keymap *keymap;
     int listen_fd[VNC_MAX_LISTEN];
     int listen_count;
     bool unix_bound;
@@ -66,6 +72,8 @@ struct vnc {
     struct rects dirty;
     bool cursor_changed;
     struct display_cursor_image cursor;
+    unsigned leds; /* the guest's keyboard, INPUT_LED_* */
+    bool absolute; /* the guest has a pointer that takes positions */
     bool password_set;
     char password[VNC_PASSWORD_MAX + 1];
     struct vnc_client_info clients[VNC_MAX_CLIENTS]; /* family NULL: free */
@@ -79,14 +87,32 @@ struct vnc *vnc_new(struct loop *loop, struct display *d, struct input *in,
 void vnc_signal_loop(struct vnc *v);
 
 enum vnc_stage {
-    VNC_WAIT_VERSION, /* our banner is sent, nothing is allocated for it yet */
+    VNC_WAIT_FIRST,   /* a browser speaks first and must not get our banner: wait a moment for it */
+    VNC_WAIT_UPGRADE, /* its request is coming in */
+    VNC_WAIT_VERSION, /* our banner is sent, nothing is allocated for the library yet */
     VNC_HANDSHAKE,    /* libvncserver negotiates */
     VNC_WAIT_PICTURE, /* ClientInit is here and held until the size of the picture is known */
     VNC_NORMAL,
 };
 
+/* A client that comes through WebSocket: what is between c->in and c->out_fd and the socket. */
+struct vnc_ws {
+    struct ws_handshake request;
+    struct ws_decoder decoder;
+    bool open;         /* the handshake is over, frames go both ways */
+    uint8_t head[256]; /* to be sent before anything else: answer, head of a frame, control frame */
+    size_t head_len, head_pos;
+    off_t frame_left; /* bytes of the output that belong to the frame begun */
+    bool pong;        /* the newest ping is to be answered */
+    uint8_t pong_len;
+    uint8_t pong_payload[WS_CONTROL_MAX];
+    int close_code;  /* a close frame is to be sent; 0: none */
+    bool close_sent; /* ... and was put into head */
+};
+
 struct vnc_client {
     struct vnc_ui *ui;
+    struct vnc_ws *ws; /* NULL: plain RFB */
     int slot;
     int fd;     /* the socket; -1: free slot */
     int out_fd; /* memory file with output not yet sent */
@@ -103,11 +129,22 @@ struct vnc_client {
     size_t in_len;
     uint32_t skip; /* bytes of cut text to throw away */
     bool ext_keys;
+    int32_t led_encoding;         /* how it wants to hear of LEDs: ENCODING_*_LEDS; 0: not at all */
+    bool motion_change;           /* it can send movement instead of positions */
+    bool relative;                /* ... and was told to */
+    int told_leds, told_absolute; /* -1: nothing yet */
     int told_width,
         told_height;  /* size of the picture as the client knows it; 0 before ServerInit */
     uint8_t keys[32]; /* held down */
-    uint8_t mask;     /* VNC button mask */
-    int x, y;         /* last position, 0..32767 */
+    struct {
+        uint32_t keysym;
+        uint8_t key;
+    } symbols
+        [VNC_HELD_SYMBOLS]; /* keys of which the client said only what they mean, oldest first */
+    unsigned symbol_count;
+    bool level3;  /* the right Alt key is down as the client's AltGr */
+    uint8_t mask; /* VNC button mask */
+    int x, y;     /* last position, 0..32767 */
     uint8_t in[VNC_IN_BYTES];
 };
 
@@ -120,6 +157,8 @@ struct vnc_ui {
     int viewers;    /* clients at VNC_WAIT_PICTURE or later */
     int scratch_fd; /* memory file with the message that libvncserver handles just now */
     uint64_t kick_ns;
+    unsigned leds; /* as in struct vnc */
+    bool absolute;
     uint64_t accept_again_ns; /* no descriptors were left: do not try before; 0: go on */
     struct display_cursor_image cursor;
     struct rect cursor_rect; /* where it is drawn in pixels; w 0: nowhere */
@@ -136,6 +175,8 @@ bool vnc_ui_turn(struct vnc_ui *ui, int max_wait_ms);
 void vnc_ui_accept(struct vnc_ui *ui, int fd);
 /* The thread. */
 void *vnc_ui_main(void *arg);
+/* Asks the display for a fresh picture soon. */
+void vnc_ui_kick(struct vnc_ui *ui);
 uint64_t vnc_now_ns(void);
 
 /* vnc_client.c */
@@ -148,10 +189,30 @@ void vnc_client_process(struct vnc_client *c);
 /* Encodes an update when one is wanted and the last one is sent, and sends. */
 void vnc_client_push(struct vnc_client *c);
 bool vnc_client_wants_input(const struct vnc_client *c);
+/* Something waits for the socket to take it. */
+bool vnc_client_unsent(const struct vnc_client *c);
+/* Nobody is there to read what waits. */
+void vnc_client_discard(struct vnc_client *c);
+/* It did not speak in VNC_WAIT_FIRST: plain RFB, where the server begins. */
+void vnc_client_greet(struct vnc_client *c);
 /* Turns a region of more than max rectangles into their bounding box. */
 void vnc_bound_region(sraRegionPtr *region, unsigned long max);
 /* No more input; what is queued is still sent for a moment. */
 void vnc_client_close(struct vnc_client *c);
 
-/* vnc_keys.c: the key (as in input.h) that makes this X keysym on a US keyboard; 0: none. */
-uint8_t vnc_key_from_keysym(uint32_t keysym);
+/* vnc_ws.c */
+/* Takes bytes of the opening handshake; returns how many, -1: drop the client. */
+int vnc_ws_request(struct vnc_client *c, const uint8_t *m, size_t len);
+/* Frames to c->in, which has room for len bytes. */
+void vnc_ws_input(struct vnc_client *c, const uint8_t *raw, size_t len);
+/* Sends a piece: bytes sent, 0: there is nothing; -1: errno. */
+ssize_t vnc_ws_send(struct vnc_client *c);
+bool vnc_ws_unsent(const struct vnc_client *c);
+/* Has a close frame sent after what waits. */
+void vnc_ws_close(struct vnc_client *c, int code);
+
+/* vnc_keys.c: one client's keyboard. A key as the protocol numbers it (any value), or what it means
+ * (X keysym). */
+void vnc_keys_raw(struct vnc_client *c, uint32_t code, bool down);
+void vnc_keys_symbol(struct vnc_client *c, uint32_t keysym, bool down);
+void vnc_keys_release_all(struct vnc_client *c);

@@ -1,101 +1,217 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Keysyms to keys for clients that do not send raw key numbers. The US layout; a shifted symbol is on the same key as its
- * unshifted partner, because the client sends Shift itself. Keysym values: X11 protocol, appendix A, and XF86keysym.h.
+ * One VNC client's keyboard. Raw keys go to the guest as they are. A client that sends only keysyms
+ * has done its user's layout already: what it means is looked up in the layout of the guest (-k),
+ * and where that needs other modifiers than the client holds, they are changed for the moment of
+ * the press. Modifiers are the guest's own business again right after it.
  */
 #include <stddef.h>
+#include <string.h>
 
+#include "ui/input.h"
 #include "ui/vnc_int.h"
 
-/* Printable ASCII, 0x20..0x7e, by position on a US keyboard. */
-static const uint8_t ascii_keys[] = {
-    /* sp */ 0x39, /* ! */ 0x02, /* " */ 0x28, /* # */ 0x04,
-    /* $ */ 0x05,  /* % */ 0x06, /* & */ 0x08, /* ' */ 0x28,
-    /* ( */ 0x0a,  /* ) */ 0x0b, /* * */ 0x09, /* + */ 0x0d,
-    /* , */ 0x33,  /* - */ 0x0c, /* . */ 0x34, /* / */ 0x35,
-    /* 0 */ 0x0b,  /* 1 */ 0x02, /* 2 */ 0x03, /* 3 */ 0x04,
-    /* 4 */ 0x05,  /* 5 */ 0x06, /* 6 */ 0x07, /* 7 */ 0x08,
-    /* 8 */ 0x09,  /* 9 */ 0x0a, /* : */ 0x27, /* ; */ 0x27,
-    /* < */ 0x33,  /* = */ 0x0d, /* > */ 0x34, /* ? */ 0x35,
-    /* @ */ 0x03,  /* A */ 0x1e, /* B */ 0x30, /* C */ 0x2e,
-    /* D */ 0x20,  /* E */ 0x12, /* F */ 0x21, /* G */ 0x22,
-    /* H */ 0x23,  /* I */ 0x17, /* J */ 0x24, /* K */ 0x25,
-    /* L */ 0x26,  /* M */ 0x32, /* N */ 0x31, /* O */ 0x18,
-    /* P */ 0x19,  /* Q */ 0x10, /* R */ 0x13, /* S */ 0x1f,
-    /* T */ 0x14,  /* U */ 0x16, /* V */ 0x2f, /* W */ 0x11,
-    /* X */ 0x2d,  /* Y */ 0x15, /* Z */ 0x2c, /* [ */ 0x1a,
-    /* \ */ 0x2b,  /* ] */ 0x1b, /* ^ */ 0x07, /* _ */ 0x0c,
-    /* ` */ 0x29,  /* a */ 0x1e, /* b */ 0x30, /* c */ 0x2e,
-    /* d */ 0x20,  /* e */ 0x12, /* f */ 0x21, /* g */ 0x22,
-    /* h */ 0x23,  /* i */ 0x17, /* j */ 0x24, /* k */ 0x25,
-    /* l */ 0x26,  /* m */ 0x32, /* n */ 0x31, /* o */ 0x18,
-    /* p */ 0x19,  /* q */ 0x10, /* r */ 0x13, /* s */ 0x1f,
-    /* t */ 0x14,  /* u */ 0x16, /* v */ 0x2f, /* w */ 0x11,
-    /* x */ 0x2d,  /* y */ 0x15, /* z */ 0x2c, /* { */ 0x1a,
-    /* | */ 0x2b,  /* } */ 0x1b, /* ~ */ 0x29,
+enum {
+    KEY_LCTRL = 0x1d,
+    KEY_LSHIFT = 0x2a,
+    KEY_RSHIFT = 0x36,
+    KEY_LALT = 0x38,
+    KEY_SYSRQ = 0x54,
+    KEY_ALTGR = 0xb8,
+    KEY_EXTENDED = 0x80,
+};
+enum { /* keysyms, X11 protocol, appendix A */
+       KS_MODE_SWITCH = 0xff7e,
+       KS_KP_HOME = 0xff95,
+       KS_KP_BEGIN = 0xff9d,
+       KS_KP_DELETE = 0xff9f,
+       KS_KP_DECIMAL = 0xffae,
+       KS_KP_0 = 0xffb0,
+       KS_KP_9 = 0xffb9,
+       KS_LEVEL3_SHIFT = 0xfe03,
 };
 
-struct keysym_range {
-    uint32_t first, last; /* keysyms, inclusive */
-    uint8_t key[16];      /* one per keysym; 0: none */
-};
-
-static const struct keysym_range ranges[] = {
-    {0xff08, 0xff0d, {0x0e, 0x0f, 0x1c, 0, 0, 0x1c}}, /* BackSpace Tab Linefeed - - Return */
-    {0xff13, 0xff15, {0xc6, 0x46, 0xb7}},             /* Pause Scroll_Lock Sys_Req */
-    {0xff1b, 0xff1b, {0x01}},                         /* Escape */
-    {0xff22, 0xff23, {0x7b, 0x79}},                   /* Muhenkan Henkan */
-    {0xff27, 0xff27, {0x70}},                         /* Hiragana_Katakana */
-    {0xff2a, 0xff2a, {0x29}},                         /* Zenkaku_Hankaku */
-    {0xff50,
-     0xff57,
-     {0xc7, 0xcb, 0xc8, 0xcd, 0xd0, 0xc9, 0xd1, 0xcf}}, /* Home Left Up Right Down Prior Next End */
-    {0xff61, 0xff61, {0xb7}},                           /* Print */
-    {0xff63, 0xff63, {0xd2}},                           /* Insert */
-    {0xff67, 0xff67, {0xdd}},                           /* Menu */
-    {0xff6b, 0xff6b, {0xc6}},                           /* Break: on the Pause key */
-    {0xff7e, 0xff7f, {0xb8, 0x45}},                     /* Mode_switch Num_Lock */
-    {0xff8d, 0xff8d, {0x9c}},                           /* KP_Enter */
-    {0xff95,
-     0xff9f,
-     {0x47, 0x4b, 0x48, 0x4d, 0x50, 0x49, 0x51, 0x4f, 0x4c, 0x52, 0x53}}, /* KP_Home .. KP_Delete */
-    {0xffaa, 0xffaf, {0x37, 0x4e, 0x53, 0x4a, 0x53, 0xb5}}, /* KP * + separator - . / */
-    {0xffb0,
-     0xffb9,
-     {0x52, 0x4f, 0x50, 0x51, 0x4b, 0x4c, 0x4d, 0x47, 0x48, 0x49}}, /* KP_0 .. KP_9 */
-    {0xffbd, 0xffbd, {0x59}},                                       /* KP_Equal */
-    {0xffbe,
-     0xffc9,
-     {0x3b, 0x3c, 0x3d, 0x3e, 0x3f, 0x40, 0x41, 0x42, 0x43, 0x44, 0x57, 0x58}}, /* F1 .. F12 */
-    {0xffe1,
-     0xffe5,
-     {0x2a, 0x36, 0x1d, 0x9d, 0x3a}}, /* Shift_L Shift_R Control_L Control_R Caps_Lock */
-    {0xffe7,
-     0xffee,
-     {0x38, 0xb8, 0x38, 0xb8, 0xdb, 0xdc, 0xdb, 0xdc}}, /* Meta Alt Super Hyper, left and right */
-    {0xffff, 0xffff, {0xd3}},                           /* Delete */
-    {0xfe03, 0xfe03, {0xb8}},                           /* ISO_Level3_Shift: AltGr */
-    {0xfe20, 0xfe20, {0x0f}},                           /* ISO_Left_Tab: Shift is sent as well */
-    {0x1008ff11,
-     0x1008ff1b,
-     {0xae, 0xa0, 0xb0, 0xa2, 0xa4, 0x90, 0x99, 0xb2, 0xec, 0,
-      0xe5}},                         /* volume, media, web, mail, search */
-    {0x1008ff1d, 0x1008ff1d, {0xa1}}, /* Calculator */
-    {0x1008ff26,
-     0x1008ff2a,
-     {0xea, 0xe9, 0xe8, 0xe7, 0xde}},       /* Back Forward Stop Refresh PowerOff */
-    {0x1008ff2f, 0x1008ff30, {0xdf, 0xe6}}, /* Sleep Favorites */
-};
-
-uint8_t vnc_key_from_keysym(uint32_t keysym)
+static bool held(const struct vnc_client *c, uint8_t key)
 {
-    if (keysym >= 0x20 && keysym < 0x20 + sizeof(ascii_keys)) {
-        return ascii_keys[keysym - 0x20];
+    return (c->keys[key >> 3] & 1u << (key & 7)) != 0;
+}
+
+static void send_key(struct vnc_client *c, uint8_t key, bool down)
+{
+    const struct input_event ev = {.type = INPUT_EVENT_KEY, .key = key, .down = down};
+    uint8_t bit = (uint8_t)(1u << (key & 7));
+
+    if (key == 0 || (!down && !held(c, key))) {
+        return;
     }
-    for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
-        if (keysym >= ranges[i].first && keysym <= ranges[i].last) {
-            return ranges[i].key[keysym - ranges[i].first];
+    if (down) {
+        c->keys[key >> 3] |= bit;
+    } else {
+        c->keys[key >> 3] &= (uint8_t)~bit;
+    }
+    input_post(c->ui->v->input, &ev);
+    vnc_ui_kick(c->ui);
+}
+
+void vnc_keys_raw(struct vnc_client *c, uint32_t code, bool down)
+{
+    if (code == KEY_SYSRQ) {
+        /* Viewers on X send this for the one key; the keyboard decides by Alt what it means. */
+        code = INPUT_KEY_PRINT;
+    }
+    if (code < 256) {
+        send_key(c, (uint8_t)code, down);
+    }
+}
+
+void vnc_keys_release_all(struct vnc_client *c)
+{
+    for (unsigned key = 1; key < 256; key++) {
+        send_key(c, (uint8_t)key, false);
+    }
+    c->symbol_count = 0;
+    c->level3 = false;
+}
+
+/* ---- characters ---- */
+
+static const uint8_t modifiers[] = {KEY_LSHIFT, KEY_RSHIFT, KEY_ALTGR, KEY_LCTRL};
+
+/* Makes exactly these (KEYMAP_*) of Shift and AltGr be held. Right Alt is left alone where it is
+ * plain Alt to the guest and to the client. Left Control with AltGr is how Windows says AltGr. */
+static void hold_modifiers(struct vnc_client *c, uint8_t mods)
+{
+    bool shift = held(c, KEY_LSHIFT) || held(c, KEY_RSHIFT);
+    bool altgr = held(c, KEY_ALTGR);
+
+    if ((mods & KEYMAP_SHIFT) == 0) {
+        send_key(c, KEY_LSHIFT, false);
+        send_key(c, KEY_RSHIFT, false);
+    } else if (!shift) {
+        send_key(c, KEY_LSHIFT, true);
+    }
+    if (!keymap_has_altgr(c->ui->v->keymap) && !c->level3) {
+        return;
+    }
+    if (altgr) {
+        send_key(c, KEY_LCTRL, false);
+    }
+    if ((mods & KEYMAP_ALTGR) == 0) {
+        send_key(c, KEY_ALTGR, false);
+    } else if (!altgr) {
+        send_key(c, KEY_ALTGR, true);
+    }
+}
+
+static void press_chord(struct vnc_client *c, const struct keymap_chord *chord)
+{
+    bool was[sizeof(modifiers)];
+    uint8_t mods = chord->mods;
+
+    if (chord->any_mods) {
+        send_key(c, chord->key, true);
+        return;
+    }
+    if (chord->cased && (c->ui->leds & INPUT_LED_CAPS) != 0) {
+        mods ^= KEYMAP_SHIFT;
+    }
+    for (size_t i = 0; i < sizeof(modifiers); i++) {
+        was[i] = held(c, modifiers[i]);
+    }
+    if (chord->dead != 0) {
+        hold_modifiers(c, chord->dead_mods);
+        send_key(c, chord->dead, true);
+        send_key(c, chord->dead, false);
+    }
+    hold_modifiers(c, mods);
+    send_key(c, chord->key, true);
+    for (size_t i = sizeof(modifiers); i-- > 0;) {
+        if (held(c, modifiers[i]) != was[i]) {
+            send_key(c, modifiers[i], was[i]);
         }
     }
-    return 0;
+}
+
+/* The keypad: whether its keys are digits is for the guest's Num Lock to say, which may differ from
+ * the client's. Where it does, the same thing is typed elsewhere. */
+static uint32_t keypad(const struct vnc_client *c, uint32_t keysym)
+{
+    bool num = (c->ui->leds & INPUT_LED_NUM) != 0;
+
+    if (num || held(c, KEY_LALT)) {
+        return keysym; /* with Alt: characters by their number */
+    }
+    if (keysym >= KS_KP_0 && keysym <= KS_KP_9) {
+        return '0' + (keysym - KS_KP_0);
+    }
+    return keysym == KS_KP_DECIMAL ? '.' : keysym;
+}
+
+static void forget_symbol(struct vnc_client *c, unsigned i)
+{
+    send_key(c, c->symbols[i].key, false);
+    c->symbol_count--;
+    memmove(&c->symbols[i], &c->symbols[i + 1], (c->symbol_count - i) * sizeof(c->symbols[0]));
+}
+
+static void release_symbol(struct vnc_client *c, uint32_t keysym)
+{
+    struct keymap_chord chord;
+
+    for (unsigned i = 0; i < c->symbol_count; i++) {
+        if (c->symbols[i].keysym == keysym) {
+            forget_symbol(c, i);
+            return;
+        }
+    }
+    if (keymap_lookup(c->ui->v->keymap, keysym, &chord) && chord.any_mods) {
+        send_key(c, chord.key, false);
+        return;
+    }
+    /* The client names the key otherwise than when it was pressed, Shift having changed meanwhile:
+     * it is one of these. None may stay down. */
+    while (c->symbol_count > 0) {
+        forget_symbol(c, 0);
+    }
+}
+
+void vnc_keys_symbol(struct vnc_client *c, uint32_t keysym, bool down)
+{
+    struct keymap_chord chord;
+    unsigned i = 0;
+
+    if (keysym == KS_LEVEL3_SHIFT || keysym == KS_MODE_SWITCH) {
+        c->level3 = down;
+    }
+    if (!down) {
+        release_symbol(c, keysym);
+        return;
+    }
+    if (!keymap_lookup(c->ui->v->keymap, keypad(c, keysym), &chord)) {
+        return;
+    }
+    if (keysym >= KS_KP_HOME && keysym <= KS_KP_DELETE && keysym != KS_KP_BEGIN &&
+        (c->ui->leds & INPUT_LED_NUM) != 0) {
+        chord.key |= KEY_EXTENDED; /* the key of this name between the letters and the keypad */
+    }
+    while (i < c->symbol_count && c->symbols[i].keysym != keysym) {
+        i++;
+    }
+    if (i < c->symbol_count && c->symbols[i].key != chord.key) {
+        forget_symbol(c, i); /* Num Lock has changed meanwhile */
+        i = c->symbol_count;
+    }
+    press_chord(c, &chord);
+    if (chord.any_mods && !(keysym >= KS_KP_HOME && keysym <= KS_KP_9)) {
+        return; /* always the same key: its release needs no memory */
+    }
+    if (i == VNC_HELD_SYMBOLS) {
+        forget_symbol(c, 0);
+        i--;
+    }
+    if (i == c->symbol_count) {
+        c->symbols[i].keysym = keysym;
+        c->symbols[i].key = chord.key;
+        c->symbol_count++;
+    }
 }

@@ -24,6 +24,7 @@ enum {
     MODIFIED_MAX_RECTS = 256, /* of a client that does not fetch them */
 };
 static const uint64_t accept_pause_ns = 1000000000ull;
+static const uint64_t kick_interval_ns = 5000000ull;
 
 uint64_t vnc_now_ns(void)
 {
@@ -31,6 +32,17 @@ uint64_t vnc_now_ns(void)
 
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
+void vnc_ui_kick(struct vnc_ui *ui)
+{
+    uint64_t now = vnc_now_ns();
+
+    if (now - ui->kick_ns >= kick_interval_ns) {
+        ui->kick_ns = now;
+        atomic_store(&ui->v->want_kick, true);
+        vnc_signal_loop(ui->v);
+    }
 }
 
 /* ---- libvncserver's screen ---- */
@@ -416,6 +428,9 @@ static int deadlines(struct vnc_ui *ui, int max_wait_ms)
             c->deadline_ns = 0;
             vnc_client_process(c);
             ms = 0;
+        } else if (c->stage == VNC_WAIT_FIRST && !c->closing) {
+            vnc_client_greet(c);
+            ms = 0;
         } else {
             drop(ui, i);
             ms = 0;
@@ -437,7 +452,7 @@ static void push_all(struct vnc_ui *ui)
             continue;
         }
         vnc_client_push(c);
-        if (c->closing && c->out_pos == c->out_len) {
+        if (c->closing && !vnc_client_unsent(c)) {
             drop(ui, i);
         }
     }
@@ -506,7 +521,7 @@ bool vnc_ui_turn(struct vnc_ui *ui, int max_wait_ms)
         if (c != NULL) {
             short events = vnc_client_wants_input(c) ? POLLIN : 0;
 
-            events |= c->out_pos < c->out_len ? POLLOUT : 0;
+            events |= vnc_client_unsent(c) ? POLLOUT : 0;
             polled[clients++] = c;
             fds[n++] = (struct pollfd){.fd = c->fd, .events = events};
         }
@@ -517,6 +532,10 @@ bool vnc_ui_turn(struct vnc_ui *ui, int max_wait_ms)
         log_limited(&limit, "VNC: poll: %s", strerror(errno));
         return false;
     }
+    pthread_mutex_lock(&v->lock);
+    ui->leds = v->leds;
+    ui->absolute = v->absolute;
+    pthread_mutex_unlock(&v->lock);
     if (fds[0].revents != 0 && !woken(ui)) {
         return false;
     }
@@ -525,7 +544,7 @@ bool vnc_ui_turn(struct vnc_ui *ui, int max_wait_ms)
 
         if ((got & (POLLERR | POLLHUP)) != 0 && (got & POLLIN) == 0) {
             vnc_client_close(polled[i]);
-            polled[i]->out_len = polled[i]->out_pos; /* nobody is there to read it */
+            vnc_client_discard(polled[i]);
         } else if ((got & POLLIN) != 0) {
             vnc_client_readable(polled[i]);
         }

@@ -1,19 +1,107 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A small VNC client (RFC 6143): pictures as bytes, key and pointer events."""
+"""A small VNC client (RFC 6143): pictures as bytes, key and pointer events; plain or through WebSocket
+(RFC 6455)."""
+import base64
+import hashlib
+import os
 import socket
 import struct
 import time
 
 RAW, DESKTOP_SIZE, LAST_RECT = 0, -223, -224
+MOTION_CHANGE, EXTENDED_KEY, LED_STATE, VMWARE_LED_STATE = -257, -258, -261, 0x574d5668
 
 
-class Rfb:
-    """Connects without authentication and asks for 32-bit pixels in memory order B, G, R, x."""
+class WebSocket:
+    """What Rfb needs of a socket and its file, in binary messages. `piece`: most bytes of a frame sent."""
+    GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-    def __init__(self, port, host="127.0.0.1"):
+    def __init__(self, port, host="127.0.0.1", piece=None, headers=(), protocol="binary"):
         self.sock = socket.create_connection((host, port), 10)
         self.sock.settimeout(10)
         self.file = self.sock.makefile("rb")
+        self.piece = piece
+        self.data = b""
+        self.pongs = []
+        self.closed = None  # code of the server's close frame
+        key = base64.b64encode(os.urandom(16))
+        lines = ["GET / HTTP/1.1", "Host: %s:%d" % (host, port), "Connection: keep-alive, Upgrade",
+                 "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: " + key.decode(),
+                 *headers]
+        if protocol:
+            lines.append("Sec-WebSocket-Protocol: " + protocol)
+        self.sock.sendall("\r\n".join(lines + ["", ""]).encode())
+        self.status = int(self.file.readline().split()[1])
+        self.headers = {}
+        for line in iter(self.file.readline, b""):
+            if line == b"\r\n":
+                break
+            name, value = line.decode().split(":", 1)
+            self.headers[name.lower()] = value.strip()
+        if self.status == 101:
+            accept = base64.b64encode(hashlib.sha1(key + self.GUID).digest()).decode()
+            if self.headers.get("sec-websocket-accept") != accept:
+                raise ValueError("accept header %r, expected %s" % (self.headers, accept))
+
+    def settimeout(self, seconds):
+        self.sock.settimeout(seconds)
+
+    def close(self):
+        self.file.close()
+        self.sock.close()
+
+    def frame(self, opcode, data, final=True):
+        mask = os.urandom(4)
+        size = (struct.pack(">B", 128 | len(data)) if len(data) < 126 else
+                struct.pack(">BH", 254, len(data)) if len(data) < 65536 else struct.pack(">BQ", 255, len(data)))
+        body = bytes(b ^ mask[i & 3] for i, b in enumerate(data))
+        self.sock.sendall(bytes([final << 7 | opcode]) + size + mask + body)
+
+    def sendall(self, data):
+        """One message, in frames of `piece` bytes with a ping between them."""
+        step = self.piece or max(1, len(data))
+        for at in range(0, len(data), step):
+            self.frame(2 if at == 0 else 0, data[at:at + step], at + step >= len(data))
+            if self.piece:
+                self.frame(9, b"ping %d" % at)
+
+    def read_frame(self):
+        """The next frame's opcode, its payload kept where it belongs; None at the end."""
+        head = self.file.read(2)
+        if len(head) < 2:
+            return None
+        if head[0] & 0x70 or head[1] & 0x80:
+            raise ValueError("frame begins %s" % head.hex())
+        length = head[1]
+        if length >= 126:
+            length = int.from_bytes(self.file.read(2 if length == 126 else 8), "big")
+        data = self.file.read(length)
+        opcode = head[0] & 15
+        if opcode == 8:
+            self.closed = struct.unpack(">H", data[:2])[0]
+        elif opcode == 10:
+            self.pongs.append(data)
+        elif opcode in (0, 2):
+            self.data += data
+        else:
+            raise ValueError("frame of kind %d" % opcode)
+        return opcode
+
+    def read(self, n):
+        while len(self.data) < n and self.read_frame() is not None:
+            pass
+        data, self.data = self.data[:n], self.data[n:]
+        return data
+
+
+class Rfb:
+    """Connects without authentication and asks for 32-bit pixels in memory order B, G, R, x. ws: through
+    this WebSocket."""
+
+    def __init__(self, port, host="127.0.0.1", ws=None):
+        self.sock = ws or socket.create_connection((host, port), 10)
+        self.sock.settimeout(10)
+        self.file = ws or self.sock.makefile("rb")
         version = self.take(12)
         if not version.startswith(b"RFB 003."):
             raise ValueError("greeting %r" % version)
@@ -29,12 +117,17 @@ class Rfb:
         self.take(16)
         self.name = self.take(struct.unpack(">I", self.take(4))[0])
         self.sock.sendall(struct.pack(">Bxxx BBBB HHH BBB xxx", 0, 32, 24, 0, 1, 255, 255, 255, 16, 8, 0))
-        self.sock.sendall(struct.pack(">BxH iii", 2, 3, RAW, DESKTOP_SIZE, LAST_RECT))
+        self.encodings()
+        self.told = {}  # what pseudo-encodings said: encoding -> value
         self.picture = bytearray(4 * self.width * self.height)
 
     def close(self):
         self.file.close()
         self.sock.close()
+
+    def encodings(self, *more):
+        kinds = (RAW, DESKTOP_SIZE, LAST_RECT) + more
+        self.sock.sendall(struct.pack(">BxH%di" % len(kinds), 2, len(kinds), *kinds))
 
     def take(self, n):
         data = self.file.read(n)
@@ -49,6 +142,10 @@ class Rfb:
     def update(self, incremental=False):
         """Asks for the picture and handles messages up to its update; True if the size changed."""
         self.sock.sendall(struct.pack(">BBHHHH", 3, incremental, 0, 0, self.width, self.height))
+        return self.message()
+
+    def message(self):
+        """Handles messages up to the next update; True if the size changed."""
         while True:
             kind = self.take(1)[0]
             if kind == 0:
@@ -69,6 +166,14 @@ class Rfb:
                 resized = True
             elif encoding == LAST_RECT:
                 break
+            elif encoding == MOTION_CHANGE:
+                self.told[encoding] = "absolute" if x else "relative"
+            elif encoding == EXTENDED_KEY:
+                self.told[encoding] = True
+            elif encoding == LED_STATE:
+                self.told[encoding] = self.take(1)[0] & 7
+            elif encoding == VMWARE_LED_STATE:
+                self.told[encoding] = struct.unpack(">I", self.take(4))[0] & 7
             elif encoding == RAW:
                 data = self.take(4 * w * h)
                 for row in range(h):
@@ -91,6 +196,23 @@ class Rfb:
                 break
             time.sleep(0.05)
         return last
+
+    def await_told(self, encoding, value=None, seconds=5):
+        """What the server says by that pseudo-encoding: waits until it is the value, or something."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and (
+                encoding not in self.told or value not in (None, self.told[encoding])):
+            self.sock.settimeout(max(0.01, deadline - time.monotonic()))
+            try:
+                self.message()
+            except OSError:
+                break
+        self.sock.settimeout(10)
+        return self.told.get(encoding)
+
+    def raw_key(self, code, down, keysym=0):
+        """QEMU extended key event."""
+        self.sock.sendall(struct.pack(">BBHII", 255, 0, down, keysym, code))
 
     def key(self, keysym, down):
         self.sock.sendall(struct.pack(">BBxxI", 4, down, keysym))

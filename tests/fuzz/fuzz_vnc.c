@@ -30,6 +30,7 @@ struct guest {
     unsigned held; /* keys down, as the guest sees it */
     bool down[256];
     int fd[CLIENTS];
+    bool ws[CLIENTS]; /* the opening handshake was sent */
 };
 
 static bool refresh(void *dev, struct display *d, bool full)
@@ -98,6 +99,7 @@ static void hang_up(struct guest *g, unsigned who)
     if (g->fd[who] >= 0) {
         close(g->fd[who]);
         g->fd[who] = -1;
+        g->ws[who] = false;
     }
 }
 
@@ -117,6 +119,25 @@ static void put(struct guest *g, unsigned who, const void *bytes, size_t len)
     if (g->fd[who] >= 0) {
         (void)!send(g->fd[who], bytes, len, MSG_NOSIGNAL | MSG_DONTWAIT);
     }
+}
+
+/* In a masked binary frame, after the handshake if it is the connection's first. */
+static void put_framed(struct guest *g, unsigned who, const uint8_t *bytes, size_t len)
+{
+    static const char request[] =
+        "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    uint8_t frame[8 + 255] = {0x82, 0xfe, 0, (uint8_t)len, 1, 2, 3, 4};
+
+    if (!g->ws[who]) {
+        g->ws[who] = true;
+        put(g, who, request, sizeof(request) - 1);
+        turn(g);
+    }
+    for (size_t i = 0; i < len; i++) {
+        frame[8 + i] = bytes[i] ^ frame[4 + (i & 3)];
+    }
+    put(g, who, frame, 8 + len);
 }
 
 static void drain(struct guest *g, unsigned who)
@@ -161,6 +182,7 @@ static void run(struct guest *g, const uint8_t *p, size_t size)
         case 2:
             g->seed = len > 0 ? arg[0] : 0;
             g->changed = true;
+            input_set_leds(g->in, g->seed & 7);
             display_cursor_move(g->d, len > 1 ? arg[1] : 0, len > 2 ? arg[2] - 40 : 0, len > 3);
             if (g->v->active) {
                 display_refresh_now(g->d);
@@ -175,6 +197,9 @@ static void run(struct guest *g, const uint8_t *p, size_t size)
         case 5:
             hang_up(g, who);
             break;
+        case 7:
+            put_framed(g, who, arg, len);
+            break;
         default:
             put(g, who, arg, len);
             break;
@@ -186,6 +211,7 @@ static void run(struct guest *g, const uint8_t *p, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    static const char *const layouts[8] = {NULL, "de", "fr", "ja", "pt-br", "it", "en-gb", "sv"};
     static uint32_t shape[20 * 20];
     struct guest g = {.width = 64, .height = 48, .seed = 7, .fd = {-1, -1}};
     struct vnc_config cfg = {.name = "fuzz"};
@@ -197,6 +223,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     cfg.password = (data[0] & 1) != 0;
     cfg.share = (enum vnc_share)((data[0] >> 1) % 3);
+    cfg.keymap = layouts[data[0] >> 5];
     g.loop = loop_create(false);
     g.d = display_create(g.loop);
     g.in = input_create(g.loop);

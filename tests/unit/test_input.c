@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -256,6 +257,58 @@ static void full_queue_keeps_releases(void **state)
     loop_destroy(loop);
 }
 
+struct seen {
+    struct input *in;
+    unsigned n, leds;
+    bool absolute;
+};
+
+static void changed(void *ui)
+{
+    struct seen *s = ui;
+
+    s->n++;
+    s->leds = input_leds(s->in);
+    s->absolute = input_has_absolute(s->in);
+}
+
+/* Watchers hear of changes, and of nothing else. */
+static void watchers_are_told(void **state)
+{
+    struct loop *loop = loop_create(true);
+    struct input *in = input_create(loop);
+    struct seen a = {.in = in}, b = {.in = in};
+    int devs[3];
+
+    (void)state;
+    assert_int_equal(input_watch(in, changed, &a), 0);
+    assert_int_equal(input_watch(in, changed, &b), 0);
+    input_set_leds(in, 0);
+    input_add_pointer(in, &mouse, &devs[0]);
+    assert_int_equal(a.n, 0);
+    input_set_leds(in, INPUT_LED_CAPS);
+    input_set_leds(in, INPUT_LED_CAPS);
+    assert_int_equal(a.n, 1);
+    assert_int_equal(a.leds, INPUT_LED_CAPS);
+    input_add_pointer(in, &tablet, &devs[1]);
+    input_add_pointer(in, &tablet, &devs[2]);
+    assert_int_equal(a.n, 2);
+    assert_true(a.absolute);
+    input_remove(in, &devs[1]);
+    assert_int_equal(a.n, 2);
+    input_unwatch(in, &a);
+    input_remove(in, &devs[2]);
+    assert_int_equal(a.n, 2);
+    assert_int_equal(b.n, 3);
+    assert_false(b.absolute);
+    assert_int_equal(input_watch(in, changed, &a), 0);
+    assert_int_equal(input_watch(in, changed, &a), 0);
+    assert_int_equal(input_watch(in, changed, &a), 0);
+    assert_int_equal(input_watch(in, changed, &a), -ENOSPC);
+    input_destroy(in);
+    loop_destroy(loop);
+}
+
 static void *poster(void *arg)
 {
     for (unsigned i = 0; i < 1000; i++) {
@@ -299,6 +352,7 @@ int main(void)
         cmocka_unit_test(inactive_devices),
         cmocka_unit_test(queue_merges_moves),
         cmocka_unit_test(full_queue_keeps_releases),
+        cmocka_unit_test(watchers_are_told),
         cmocka_unit_test(posts_from_threads),
     };
 

@@ -755,7 +755,6 @@ static const struct {
     {D "-vga virtio", "-device: graphics adapter virtio is not supported; use vga=\"stdvga\" or vga=\"cirrus\""},
     {D "-display sdl", "-display: sdl is not supported yet; use vnc=1 instead of sdl=1 in the guest's config"},
     {D "-spice port=1", "-spice: not supported; use vnc=1 instead of spice=1 in the guest's config"},
-    {D "-k de", "-k: layout de is not supported yet; use keymap=\"en-us\" or none"},
     {D "-device ac97", "-device: sound card ac97 is not supported yet; take soundhw= out of the guest's config"},
     {D "-device xen-pvdevice,device-id=0xc000",
      "-device: xen-pvdevice is not supported yet; take vendor_device= out of the guest's config"},
