@@ -21,6 +21,10 @@ void ahci_ncq_command(struct ahci_port *p, unsigned slot, const uint8_t *fis,
     uint64_t sectors = p->drive.cfg.sectors;
     uint32_t count = fis[3] | (uint32_t)fis[11] << 8;
 
+    if (q->active || (p->r.done >> slot & 1) != 0) {
+        ahci_ncq_fail(p, AHCI_NO_SLOT, ATA_ABRT); /* its tag is in use */
+        return;
+    }
     *q = (struct ahci_queued){
         .active = true,
         .write = fis[2] == CMD_WRITE_FPDMA,

@@ -19,8 +19,17 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "..", "..", "box"), HERE]
 import box as xenbox  # noqa: E402
 
-# Removes every guest: the state each scenario starts from.
-CLEAN = "for d in $(xl list | awk 'NR > 2 { print $2 }'); do xl destroy $d; done"
+# Removes every guest: the state each scenario starts from. First the xl that waits for a guest's end and may be about to
+# start it again; then domains, until none comes any more.
+CLEAN = """
+    for i in $(seq 20); do
+        for p in /proc/[0-9]*; do read -r name < $p/comm && [ "$name" = xl ] && kill -9 ${p#/proc/}; done 2> /dev/null
+        left=$(xl list | awk 'NR > 2 { print $2 }')
+        [ -z "$left" ] && [ $i -gt 1 ] && exit 0
+        for d in $left; do xl destroy $d; done
+        sleep 0.3
+    done
+    exit 1"""
 
 
 class Shell:

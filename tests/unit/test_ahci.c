@@ -696,6 +696,29 @@ static void queue_refusals(void **state)
     assert_int_equal(go(r, 0, 1), IS_DHRS | IS_TFES);
 }
 
+/* A tag given out twice: nothing of the first command may change while its request is in flight. */
+static void tag_in_use(void **state)
+{
+    struct arig *r = *state;
+    block_fake_hold(r->disk, true);
+    put_queued(r, 4, false, 0, 16, NULL, 0);
+    (void)go_queued(r, 0x10);
+    assert_int_equal(block_fake_waiting(r->disk), 1);
+    put_queued(r, 4, true, 100, 1, NULL, 0);
+    assert_int_equal(go_queued(r, 0x10), IS_DHRS | IS_TFES);
+    assert_int_equal(pget(r, 0, PX_TFD), ERR_TFD(ATA_ABRT));
+    assert_true(harness_save_load_save(r->h)); /* waits for the request */
+    block_fake_hold(r->disk, false);
+    settle(r);
+    assert_int_equal(block_fake_waiting(r->disk), 0);
+    assert_int_equal(pget(r, 0, PX_SACT), 0x10);
+    expect_pattern(block_fake_data(r->disk), 0, 101 * 512);
+    port_restart(r, 0);
+    assert_int_equal(read_log(r)[0], 0x80);
+    put_queued(r, 4, false, 3, 8, NULL, 0);
+    assert_int_equal(go_queued(r, 0x10), IS_SDBS);
+}
+
 static void descriptor_interrupt(void **state)
 {
     struct arig *r = *state;
@@ -1023,6 +1046,7 @@ int main(void)
         TEST(queued_fua_and_counts),
         TEST(queue_error),
         TEST(queue_refusals),
+        TEST(tag_in_use),
         TEST(descriptor_interrupt),
         TEST(stop_in_flight),
         TEST(stop_plain),
