@@ -104,7 +104,7 @@ def run(box, text, paths, port, own):
     """Creates the guest, says when it is up and stays. Returns the exit code."""
     stay = env("STAY", "1") != "0"
     text = configure(box, text, paths)
-    print("  xl create /root/guest.cfg, which is:\n" + re.sub("(?m)^", "      ", text.rstrip()), flush=True)
+    print("  xl create guest.cfg, which is:\n" + re.sub("(?m)^", "      ", text.rstrip()), flush=True)
     since = time.monotonic()
     guest = box.create(text, serial=None if own else "file")
     since = step("xl create", since)

@@ -71,7 +71,7 @@ struct platform {
     /* Waiting for the next request, see server.c. */
     unsigned spin_skip, spin_skip_left;
     unsigned spin_turns_per_us;
-    unsigned spin_look; /* turns between two looks at descriptors */
+    unsigned spin_look;     /* turns between two looks at descriptors */
     unsigned spin_gap;      /* mean gap between requests that waiting found, in turns */
     unsigned spin_unlooked; /* turns since descriptors were looked at */
     struct {
@@ -82,6 +82,13 @@ struct platform {
 /* server.c */
 int server_create(struct platform *p, char *err, size_t errlen);
 void server_destroy(struct platform *p);
+
+enum { SPIN_TRIES = 9 };
+/* How many turns of the loop that waits for the next request fit into a microsecond (at least 1), from how long
+ * some tries of the same number of turns took; sorts them. The one in the middle counts: a try is too long when
+ * others ran meanwhile, and too short when the clock stood still. Xen's paravirtual clock does, for milliseconds,
+ * after this CPU was found behind another one; a guess serves when nearly all tries fall into that. */
+unsigned server_turns_per_us(uint64_t took_ns[SPIN_TRIES]);
 
 /* guestmem.c */
 struct guestmem *guestmem_create(struct platform *p);

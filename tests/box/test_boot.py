@@ -110,20 +110,6 @@ class Tests(suite.Suite):
             r"GUEST: pci 0000:(\S+) 0x(\w+) 0x(\w+) 0x(\w+) 0x(\w+)", log)]
         self.check("PCI devices", found == expected, f"{found}, not {expected}")
 
-    def check_gone(self, guest, name):
-        """After the end of a domain: no process, socket, xenstore node or half-dead domain."""
-        left = self.box.sh(f"""for i in $(seq 50); do
-                left=
-                [ -d /proc/{guest.dm_pid} ] && left="process {guest.dm_pid}: $(cat /proc/{guest.dm_pid}/comm)"
-                for f in /run/xen/*-{guest.domid}; do [ -e $f ] && left="$left $f"; done
-                xenstore-exists /local/domain/0/device-model/{guest.domid} && left="$left device-model/{guest.domid}"
-                xl list | awk 'NR > 1 && ($1 == "(null)" || $2 == {guest.domid})' > /tmp/left
-                [ -s /tmp/left ] && left="$left $(cat /tmp/left)"
-                [ -z "$left" ] && exit 0
-                sleep 0.1
-            done; echo "$left"; exit 1""")
-        self.check(f"{name}: nothing left behind", left[0] == 0, left[1].strip())
-
     def create(self, name, serial="file", **options):
         """A guest, with the check that it came into being."""
         guest = self.box.create(self.box.config(name=name, **options), serial=serial)

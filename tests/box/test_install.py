@@ -30,8 +30,8 @@ class Tests(suite.Suite):
     def document(self, name):
         return "Install, start from the disk twice, look at the disk from outside."
 
-    def reset(self):
-        super().reset()
+    def clean(self):
+        super().clean()
         self.box.sh("rm -f /images/raw-* /images/qcow2-* /images/vhd-*")
 
     def one(self, name):

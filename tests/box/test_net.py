@@ -70,17 +70,15 @@ class Tests(suite.Suite):
     """The scenarios; drivers, tftp and chaos share two guests."""
 
     scenarios = ("drivers", "tftp", "chaos", "pv")
+    shares_guests = True
 
     def __init__(self, *args):
         super().__init__(*args)
         self.sum = None
         self.guests = {}
 
-    def reset(self):
-        pass
-
-    def again(self):
-        super().reset()
+    def clean(self):
+        super().clean()
         self.guests = {}
 
     # -- dom0 -----------------------------------------------------------------------------------------

@@ -118,19 +118,6 @@ class Tests(suite.Suite):
         bad = [line for line in out.splitlines() if TROUBLE.search(line) and not HARMLESS.search(line)]
         self.check(f"{name}: the guest's kernel does not complain", not bad, " | ".join(bad[:6]))
 
-    def check_gone(self, guest, name):
-        """After the end of a domain: no process, backend node or half-dead domain."""
-        left = self.box.sh(f"""for i in $(seq 50); do
-                left=
-                [ -d /proc/{guest.dm_pid} ] && left="process"
-                xenstore-exists /local/domain/0/backend/qdisk/{guest.domid}/51712 && left="$left backend"
-                xl list | awk 'NR > 1 && ($1 == "(null)" || $2 == {guest.domid})' > /tmp/left
-                [ -s /tmp/left ] && left="$left $(cat /tmp/left)"
-                [ -z "$left" ] && exit 0
-                sleep 0.1
-            done; echo "$left"; exit 1""")
-        self.check(f"{name}: nothing left behind", left[0] == 0, left[1].strip())
-
     def wait_state(self, guest, dev, state, seconds=15):
         """Waits for the backend's state; '' is: the node is gone."""
         for _ in range(seconds * 5):

@@ -753,6 +753,30 @@ static void test_descriptor_while_busy(void **state)
     close(fd[1]);
 }
 
+static void test_clock_that_stands_still(void **state)
+{
+    static const struct {
+        uint64_t took_ns[SPIN_TRIES];
+        unsigned turns;
+    } rows[] = {
+        {{12500, 12400, 12500, 12600, 12500, 12500, 12500, 12500, 12500}, 40},
+        {{90000, 12500, 70000, 12500, 12500, 12500, 80000, 90000, 12500}, 40},         /* others ran */
+        {{0, 0, 30, 0, 12500, 12500, 12500, 12500, 12500}, 40},                        /* it stood still */
+        {{0, 0, 30, 0, 0, 12500, 12500, 12500, 12500}, 10},                            /* for too long */
+        {{0}, 10},                                                                     /* all the time */
+        {{~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull}, 1},          /* it ran backwards */
+        {{2000000, 2000000, 2000000, 2000000, 2000000, 900000, 900000, 900000, 1}, 1}, /* a slow CPU */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        uint64_t took_ns[SPIN_TRIES];
+
+        memcpy(took_ns, rows[i].took_ns, sizeof(took_ns));
+        assert_int_equal(server_turns_per_us(took_ns), rows[i].turns);
+    }
+}
+
 static void test_stop_and_cont(void **state)
 {
     struct rig *r = *state;
@@ -1102,6 +1126,7 @@ int main(void)
         T(test_busy_guest),
         T(test_relay),
         T(test_descriptor_while_busy),
+        cmocka_unit_test(test_clock_that_stands_still),
         T(test_stop_and_cont),
         T(test_shutdown),
         T(test_memory_invalidate),
