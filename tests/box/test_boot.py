@@ -5,6 +5,7 @@
 
 import os
 import re
+import struct
 import subprocess
 import sys
 import time
@@ -43,7 +44,7 @@ def fuzzy(text, line):
 class Tests(suite.Suite):
     """The scenarios."""
 
-    scenarios = ("usual", "stdvga", "noplatform", "reboot", "garbage", "errors")
+    scenarios = ("usual", "stdvga", "usb", "noplatform", "reboot", "garbage", "errors")
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -235,6 +236,59 @@ vnc = 1
         self.box.check_sh("xl shutdown stdvga")
         self.check("xl shutdown", guest.wait_gone(40), guest.state())
         self.check_gone(guest, "shutdown")
+
+    def input_events(self, sh, device, act):
+        """What an input device of the guest reports while act() runs: (type, code, value) each, Linux's numbers."""
+        sh(f"cat /dev/input/{device} > /tmp/events & echo $! > /tmp/pid; sleep 1")
+        act()
+        status, out = sh("sleep 1; kill $(cat /tmp/pid); hexdump -v -e '24/1 \"%02x\" \"\\n\"' /tmp/events")
+        rows = re.findall(r"^([0-9a-f]{48})$", out, re.M)
+        self.check(f"events of {device}", status == 0 and rows, out)
+        return [struct.unpack_from("<HHi", bytes.fromhex(row), 16) for row in rows]
+
+    def run_usb(self):
+        """usb=1 with a tablet and a keyboard: Linux drives them, the pointer is where the viewer's is, idle costs little."""
+        guest = self.create("usb", serial="pty", iso=self.iso(job="interactive"), vga="stdvga", usb=1,
+                            usbdevice=["tablet", "keyboard"])
+        guest.wait_for(r"^GUEST: done\s", 250)
+        sh = suite.Shell(guest)
+        sh("modprobe -a uhci-hcd usbhid hid-generic; sleep 4", 120)
+        out = sh("cat /proc/bus/input/devices")[1]
+        found = {name: re.search(rf'Name="[^"]*USB {name}"[^\0]*?Handlers=[^\n]*\b(event\d+)', out)
+                 for name in ("Tablet", "Keyboard")}
+        self.check("usb: tablet and keyboard found", all(found.values()), out)
+        log = sh("dmesg | grep -iE 'usb|uhci|hid'")[1]
+        bad = [line for line in log.splitlines() if TROUBLE.search(line) and not HARMLESS.search(line)]
+        self.check("usb: kernel log has no error", bool(log) and not bad, " | ".join(bad))
+
+        screen = self.screen("usb")
+        places = [(10, 10), (11, 10), (screen.width - 1, screen.height - 1), (333, 222), (0, 0), (1, 399)]
+        rfb = vncshot.Rfb(port=self.port)
+
+        def move():
+            for x, y in places:
+                rfb.pointer(x, y)
+                time.sleep(0.5)
+
+        at, seen = [None, None], []
+        for kind, code, value in self.input_events(sh, found["Tablet"][1], move):
+            if kind == 3 and code < 2:
+                at[code] = value
+            elif kind == 0 and None not in at:
+                seen.append(tuple(round(v * (size - 1) / 32767) for v, size in zip(at, (screen.width, screen.height))))
+        self.check("usb: the guest's pointer is where the viewer's is", seen == places, f"{seen}, not {places}")
+        keys = [(code, value) for kind, code, value in
+                self.input_events(sh, found["Keyboard"][1], lambda: rfb.type("abc")) if kind == 1 and value < 2]
+        self.check("usb: keys by VNC", keys == [(code, down) for code in (30, 48, 46) for down in (1, 0)], keys)
+        rfb.close()
+
+        switches = f"cat /proc/{guest.dm_pid}/task/*/status | awk '/_ctxt_switches/ {{ n += $2 }} END {{ print n }}'"
+        time.sleep(3)
+        before = int(self.box.check_sh(switches))
+        time.sleep(10)
+        rate = (int(self.box.check_sh(switches)) - before) / 10
+        self.check("usb: an idle tablet and keyboard", rate < 60, f"{rate:.0f} context switches a second")
+        guest.destroy()
 
     def run_noplatform(self):
         """No xen-platform device, cirrus DRM; ACPI power button."""
