@@ -98,6 +98,7 @@ struct sdl_ui {
     uint8_t held[SDL_KEY_BYTES];           /* keys that the guest holds down for us */
     uint8_t down[SDL_SCANCODE_BYTES];      /* keys that the user holds down */
     uint8_t swallowed[SDL_SCANCODE_BYTES]; /* ... of which the guest does not hear */
+    unsigned x_key;                        /* X's number of the key that the next event tells of */
     bool chord;                            /* the keys of grab_mod, and no other since, are down */
     unsigned buttons;                      /* INPUT_BUTTON_* that the guest holds down for us */
     int x, y;                              /* the last position, 0..32767 */

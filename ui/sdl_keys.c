@@ -191,6 +191,10 @@ static void set(uint8_t *map, unsigned n, bool on)
     map[n >> 3] = (uint8_t)((map[n >> 3] & ~(1u << (n & 7))) | (on ? 1u << (n & 7) : 0));
 }
 
+/* X servers on Linux: 8 + KEY_KPCOMMA (linux/input-event-codes.h). SDL makes one key of it and the
+ * keypad's period; ABNT2 keyboards have both. */
+enum { X_KEY_KP_COMMA = 129 };
+
 uint8_t sdl_keys_code(SDL_Scancode scancode)
 {
     return (unsigned)scancode < SDL_NUM_SCANCODES ? codes[scancode] : 0;
@@ -284,6 +288,9 @@ void sdl_keys_event(struct sdl_ui *ui, const SDL_KeyboardEvent *e)
     bool down = e->state == SDL_PRESSED;
     bool was_down;
 
+    if (key == SDL_SCANCODE_KP_PERIOD && ui->x_key == X_KEY_KP_COMMA) {
+        key = SDL_SCANCODE_KP_COMMA;
+    }
     if ((unsigned)key >= SDL_NUM_SCANCODES) {
         return;
     }

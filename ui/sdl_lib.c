@@ -106,6 +106,15 @@ void sdl_lib_catch_x_errors(void (*gone)(void *arg), void *arg)
     }
 }
 
+unsigned sdl_lib_x_key(const SDL_SysWMEvent *e)
+{
+    const SDL_SysWMmsg *m = e->msg;
+    bool key = m->subsystem == SDL_SYSWM_X11 &&
+               (m->msg.x11.event.type == KeyPress || m->msg.x11.event.type == KeyRelease);
+
+    return key ? m->msg.x11.event.xkey.keycode : 0;
+}
+
 int sdl_lib_x_fd(const struct sdl_lib *lib, SDL_Window *window)
 {
     SDL_SysWMinfo info;

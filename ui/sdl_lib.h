@@ -17,7 +17,11 @@
     F(SetHintWithPriority)                                                                         \
     F(StopTextInput)                                                                               \
     F(GetCurrentVideoDriver)                                                                       \
+    F(EventState)                                                                                  \
     F(GetDisplayUsableBounds)                                                                      \
+    F(GetWindowPosition)                                                                           \
+    F(SetWindowPosition)                                                                           \
+    F(GetWindowBordersSize)                                                                        \
     F(GetWindowDisplayIndex)                                                                       \
     F(CreateWindow)                                                                                \
     F(DestroyWindow)                                                                               \
@@ -53,6 +57,9 @@ const struct sdl_lib *sdl_lib_load(char *err, size_t errlen);
  * connection calls gone(arg) and ends the calling thread; Xlib would end the process. Has to be
  * called on the thread that uses X, before SDL_Init(). */
 void sdl_lib_catch_x_errors(void (*gone)(void *arg), void *arg);
+
+/* X's number of the key that an SDL_SYSWMEVENT tells of; 0 if it tells of something else. */
+unsigned sdl_lib_x_key(const SDL_SysWMEvent *e);
 
 /* The descriptor on which the X server's events arrive, -1 if the window is not on X. */
 int sdl_lib_x_fd(const struct sdl_lib *lib, SDL_Window *window);

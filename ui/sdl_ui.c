@@ -92,21 +92,53 @@ void sdl_ui_full_screen(struct sdl_ui *ui, bool on)
     ui->redraw = true;
 }
 
+/* One axis of a window with a frame around it: the place next to `at` where all of it, or at least
+ * its beginning, is between first and first + room. */
+static int inside(int at, int size, int before, int after, int first, int room)
+{
+    if (at + size + after > first + room) {
+        at = first + room - size - after;
+    }
+    return at < first + before ? first + before : at;
+}
+
+/* What has grown out of the screen moves back. */
+static void move_into(struct sdl_ui *ui, const SDL_Rect *room, int width, int height)
+{
+    int x, y, to_x, to_y, top, left, bottom, right;
+
+    if (ui->lib->GetWindowBordersSize(ui->window, &top, &left, &bottom, &right) != 0) {
+        top = left = bottom = right = 0;
+    }
+    ui->lib->GetWindowPosition(ui->window, &x, &y);
+    to_x = inside(x, width, left, right, room->x, room->w);
+    to_y = inside(y, height, top, bottom, room->y, room->h);
+    if (to_x != x || to_y != y) {
+        ui->lib->SetWindowPosition(ui->window, to_x, to_y);
+    }
+}
+
 /* Makes the window as large as the picture, or as the screen if that is smaller. */
 void sdl_ui_natural_size(struct sdl_ui *ui)
 {
     struct rect size = {0, 0, ui->width, ui->height};
     SDL_Rect room;
+    bool have_room;
 
     if (ui->pixels == NULL || ui->full_screen ||
         (ui->lib->GetWindowFlags(ui->window) & SDL_WINDOW_MAXIMIZED) != 0) {
         return;
     }
-    if (ui->lib->GetDisplayUsableBounds(ui->lib->GetWindowDisplayIndex(ui->window), &room) == 0 &&
-        room.w > 0 && room.h > 0 && (size.w > room.w || size.h > room.h)) {
+    have_room =
+        ui->lib->GetDisplayUsableBounds(ui->lib->GetWindowDisplayIndex(ui->window), &room) == 0 &&
+        room.w > 0 && room.h > 0;
+    if (have_room && (size.w > room.w || size.h > room.h)) {
         size = scale_fit(size.w, size.h, room.w, room.h);
     }
     ui->lib->SetWindowSize(ui->window, size.w, size.h);
+    if (have_room) {
+        move_into(ui, &room, size.w, size.h);
+    }
 }
 
 /* ---- to the guest ---- */
@@ -253,6 +285,12 @@ static void on_event(struct sdl_ui *ui, const SDL_Event *e)
     case SDL_WINDOWEVENT:
         on_window(ui, &e->window);
         break;
+    case SDL_SYSWMEVENT: {
+        unsigned key = sdl_lib_x_key(&e->syswm);
+
+        ui->x_key = key != 0 ? key : ui->x_key;
+        break;
+    }
     case SDL_KEYDOWN:
     case SDL_KEYUP:
         sdl_keys_event(ui, &e->key);
@@ -356,15 +394,21 @@ bool sdl_ui_turn(struct sdl_ui *ui, int max_wait_ms)
 
 /* ---- life ---- */
 
+/* What the operator wants instead of X, or NULL. */
+static const char *chosen_driver(void)
+{
+    const char *name = getenv("SDL_VIDEODRIVER");
+
+    return name != NULL && name[0] != '\0' ? name : NULL;
+}
+
 static void set_hints(const struct sdl_lib *lib)
 {
     static const struct {
         const char *name, *value;
         SDL_HintPriority priority;
     } hints[] = {
-        {SDL_HINT_NO_SIGNAL_HANDLERS, "1", SDL_HINT_OVERRIDE}, /* they are the loop thread's */
-        /* Else SDL would take the host's console when there is no display. */
-        {SDL_HINT_VIDEODRIVER, "x11", SDL_HINT_NORMAL},
+        {SDL_HINT_NO_SIGNAL_HANDLERS, "1", SDL_HINT_OVERRIDE},     /* they are the loop thread's */
         {SDL_HINT_FRAMEBUFFER_ACCELERATION, "0", SDL_HINT_NORMAL}, /* no OpenGL, see sdl_draw.c */
         {SDL_HINT_VIDEO_ALLOW_SCREENSAVER, "1", SDL_HINT_NORMAL},  /* a guest is no film */
         {SDL_HINT_VIDEO_X11_NET_WM_BYPASS_COMPOSITOR, "0", SDL_HINT_NORMAL}, /* nor a game */
@@ -376,15 +420,18 @@ static void set_hints(const struct sdl_lib *lib)
     for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++) {
         lib->SetHintWithPriority(hints[i].name, hints[i].value, hints[i].priority);
     }
+    if (chosen_driver() == NULL) {
+        /* Else SDL would take the host's console, or nothing at all, when there is no display. */
+        lib->SetHintWithPriority(SDL_HINT_VIDEODRIVER, "x11", SDL_HINT_OVERRIDE);
+    }
 }
 
 static void tell_no_display(char *err, size_t errlen, const char *why)
 {
     const char *display = getenv("DISPLAY"), *authority = getenv("XAUTHORITY");
 
-    if (getenv("SDL_VIDEODRIVER") != NULL) {
-        snprintf(err, errlen, "-display sdl: SDL_VIDEODRIVER=%.40s: %.100s",
-                 getenv("SDL_VIDEODRIVER"), why);
+    if (chosen_driver() != NULL) {
+        snprintf(err, errlen, "-display sdl: SDL_VIDEODRIVER=%.40s: %.100s", chosen_driver(), why);
     } else if (display == NULL || display[0] == '\0') {
         snprintf(err, errlen,
                  "-display sdl: no X display: put display= into the guest's config (or DISPLAY "
@@ -408,6 +455,7 @@ bool sdl_ui_open(struct sdl_ui *ui, char *err, size_t errlen)
     }
     /* Else input methods see the keys first. */
     ui->lib->StopTextInput();
+    ui->lib->EventState(SDL_SYSWMEVENT, SDL_ENABLE); /* see sdl_keys.c */
     ui->window = ui->lib->CreateWindow(s->cfg.name, SDL_WINDOWPOS_UNDEFINED,
                                        SDL_WINDOWPOS_UNDEFINED, display_width(s->display),
                                        display_height(s->display), SDL_WINDOW_RESIZABLE);
