@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "ui/sdl.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +15,8 @@
 #include "ui/input.h"
 #include "ui/sdl_int.h"
 
-enum { CLOSE_SECONDS = 2 }; /* for an X server that does not answer */
+/* For an X server that does not answer. libxl gives the whole start 60 s. */
+enum { OPEN_SECONDS = 10, CLOSE_SECONDS = 2 };
 
 /* ---- the display's callbacks: note it, wake the thread ---- */
 
@@ -202,6 +204,35 @@ static int start_thread(struct sdl *s)
     return -err;
 }
 
+static struct timespec seconds_from_now(int seconds)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    ts.tv_sec += seconds;
+    return ts;
+}
+
+/* Waits for the thread to have its window. false with one line in err. */
+static bool wait_opened(struct sdl *s, char *err, size_t errlen)
+{
+    const struct timespec until = seconds_from_now(OPEN_SECONDS);
+
+    while (sem_clockwait(&s->opened, CLOCK_MONOTONIC, &until) != 0) {
+        if (errno != EINTR) {
+            const char *display = getenv("DISPLAY");
+
+            snprintf(err, errlen,
+                     "-display sdl: the X server of display '%.40s' does not answer; use vnc=1 "
+                     "instead of sdl=1 in the guest's config",
+                     display != NULL ? display : "");
+            return false;
+        }
+    }
+    snprintf(err, errlen, "%s", s->open_error);
+    return s->open_error[0] == '\0';
+}
+
 struct sdl *sdl_create(struct loop *loop, struct display *d, struct input *in,
                        const struct sdl_config *cfg, char *err, size_t errlen)
 {
@@ -221,20 +252,16 @@ struct sdl *sdl_create(struct loop *loop, struct display *d, struct input *in,
         sdl_destroy(s);
         return NULL;
     }
-    while (sem_wait(&s->opened) != 0) {
-    }
-    if (s->open_error[0] != '\0') {
-        snprintf(err, errlen, "%s", s->open_error);
+    if (!wait_opened(s, err, errlen)) {
         sdl_destroy(s);
         return NULL;
     }
+    s->was_open = true;
     return s;
 }
 
 void sdl_destroy(struct sdl *s)
 {
-    struct timespec until;
-
     if (s == NULL) {
         return;
     }
@@ -249,11 +276,13 @@ void sdl_destroy(struct sdl *s)
     wake_ui(s);
     pthread_mutex_unlock(&s->lock);
     if (s->thread_running) {
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += CLOSE_SECONDS;
+        const struct timespec until = seconds_from_now(CLOSE_SECONDS);
+
         if (pthread_clockjoin_np(s->thread, NULL, CLOCK_MONOTONIC, &until) != 0) {
             /* It waits for X. With quit set it touches nothing but s, which is left to it. */
-            log_msg("SDL: the X server does not answer; leaving the window to its fate");
+            if (s->was_open) {
+                log_msg("SDL: the X server does not answer; leaving the window to its fate");
+            }
             return;
         }
     }

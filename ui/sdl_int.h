@@ -34,6 +34,7 @@ struct sdl {
     struct sdl_ui *ui;
     sem_t opened; /* the thread has a window, or open_error */
     char open_error[256];
+    bool was_open; /* loop thread */
 
     int up_fd; /* eventfd, UI thread to loop thread */
     struct watch up_watch;

@@ -102,20 +102,21 @@ class XDisplay:
         return self.run("xprop", "-id", window, "_NET_WM_STATE", "WM_STATE")
 
     def rows(self, x, y, w, h):
-        """That part of the screen, four bytes a pixel, the last of them 0; None where it is not on the screen. The file
-        is Xvfb's own frame buffer, an XWD image."""
+        """That part of the screen; None where it is not on the screen. A pixel is four bytes, the last of them 0, or two
+        on a screen of 16 bits. The file is Xvfb's own frame buffer, an XWD image."""
         if x < 0 or y < 0 or x + w > WIDTH or y + h > HEIGHT:
             return None
         head = struct.unpack(">25I", self.map[:100])
         header_size, bits, stride, colours = head[0], head[11], head[12], head[19]
-        if bits != 32 or head[7] != 0:
+        if bits not in (16, 32) or head[7] != 0:
             raise Failure("frame buffer of %d bits per pixel, byte order %d" % (bits, head[7]))
-        start = header_size + 12 * colours
+        start, size = header_size + 12 * colours, bits // 8
         out = bytearray()
         for row in range(y, y + h):
-            at = start + row * stride + 4 * x
-            out += self.map[at:at + 4 * w]
-        out[3::4] = bytes(len(out) // 4)
+            at = start + row * stride + size * x
+            out += self.map[at:at + size * w]
+        if size == 4:
+            out[3::4] = bytes(w * h)
         return bytes(out)
 
     def stop(self):
