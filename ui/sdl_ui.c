@@ -263,6 +263,7 @@ static void on_window(struct sdl_ui *ui, const SDL_WindowEvent *e)
         break;
     case SDL_WINDOWEVENT_FOCUS_GAINED:
         sdl_keys_sync_locks(ui);
+        sdl_ui_grab(ui, ui->grabbed || ui->full_screen);
         break;
     case SDL_WINDOWEVENT_FOCUS_LOST:
         /* What is released elsewhere is not told here. */

@@ -283,13 +283,17 @@ def test_keys(t):
 
 
 def test_foreign_layout(t):
-    """The key counts, not what the host's layout makes of it."""
-    with Screen(t, vnc="none") as s:
+    """The key counts, not what the host's layout makes of it; nor what its input method does with dead keys."""
+    with Screen(t, vnc="none", env={"LC_ALL": "C.UTF-8"}) as s:
         s.keyboard()
         s.run("setxkbmap", "de")
         t.check("de" in s.run("setxkbmap", "-query"), "X does not take the layout")
         s.do("key", 29)
         t.equal(s.typed(2), "15 95", "the key right of T")
+        for keycode, codes in ((21, "0d 8d"), (26, "12 92"), (49, "29 a9"), (65, "39 b9")):
+            s.do("key", keycode)
+            t.equal(s.typed(2), codes, "acute, e, circumflex, space")
+        s.nothing_typed()
 
 
 def test_focus_loss(t):

@@ -413,6 +413,21 @@ static void test_hot_keys(void **state)
     assert_false(w.ui->grabbed);
     press(&w, SDL_SCANCODE_LCTRL, false);
     got_keys(&w, "+38 +1d -38 -1d");
+    /* A click with Ctrl+Alt is the guest's, too. */
+    sdl_ui_grab(w.ui, true);
+    press(&w, SDL_SCANCODE_LALT, true);
+    press(&w, SDL_SCANCODE_LCTRL, true);
+    button(&w, SDL_BUTTON_LEFT, true);
+    button(&w, SDL_BUTTON_LEFT, false);
+    press(&w, SDL_SCANCODE_LALT, false);
+    press(&w, SDL_SCANCODE_LCTRL, false);
+    assert_true(w.ui->grabbed);
+    /* Back to a full screen: the keyboard is the guest's again. */
+    sdl_ui_full_screen(w.ui, true);
+    window_event(&w, SDL_WINDOWEVENT_FOCUS_LOST);
+    assert_false(w.ui->grabbed);
+    window_event(&w, SDL_WINDOWEVENT_FOCUS_GAINED);
+    assert_true(w.ui->grabbed);
     close_window(&w);
 }
 
@@ -652,9 +667,28 @@ static void test_full_screen(void **state)
         assert_memory_equal(parts, surface(&w)->pixels, bytes);
         free(parts);
     }
+    /* Bars where there was a picture. */
+    w.f->width = SCREEN_W;
+    w.f->height = SCREEN_H;
+    paint(w.f, 5);
+    settle(&w);
+    check_picture(&w);
+    w.f->width = 512;
+    w.f->height = 300;
+    paint(w.f, 6);
+    settle(&w);
+    for (int x = 0; x < SCREEN_W; x++) {
+        assert_int_equal(*pixel(&w, x, 83) & 0xffffff, 0);
+        assert_int_equal(*pixel(&w, x, SCREEN_H - 84) & 0xffffff, 0);
+    }
     sdl_ui_full_screen(w.ui, false);
     settle(&w);
     check_picture(&w);
+    assert_false(w.ui->grabbed);
+    sdl_ui_grab(w.ui, true);
+    sdl_ui_full_screen(w.ui, true);
+    sdl_ui_full_screen(w.ui, false);
+    assert_true(w.ui->grabbed); /* as it was */
     close_window(&w);
 }
 
