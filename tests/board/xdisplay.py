@@ -34,6 +34,8 @@ def until(what, condition, seconds=10):
 
 
 class XDisplay:
+    """A server without a pointer in its picture and without key repeats, which would depend on time."""
+
     def __init__(self, manager=True, depth=24):
         self.dir = tempfile.mkdtemp(prefix="xdisplay-")
         self.processes = []
@@ -41,7 +43,7 @@ class XDisplay:
         try:
             r, w = os.pipe()
             self.server = self.spawn(["Xvfb", "-displayfd", str(w), "-screen", "0", "%dx%dx%d" % (WIDTH, HEIGHT, depth),
-                                      "-fbdir", self.dir, "-nolisten", "tcp", "-noreset", "-nocursor"], pass_fds=[w])
+                                      "-fbdir", self.dir, "-nolisten", "tcp", "-noreset", "-nocursor", "-r"], pass_fds=[w])
             os.close(w)
             with os.fdopen(r) as f:
                 number = f.readline().strip()  # it writes this when it accepts clients
