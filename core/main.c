@@ -450,6 +450,9 @@ static int open_screen(struct app *a)
             return -1;
         }
     }
+    if (a->o.sdl.enabled && open_window(a) != 0) {
+        return -1;
+    }
     if (v->enabled) {
         struct vnc_config cfg = {
             .host = v->host,
@@ -472,7 +475,7 @@ static int open_screen(struct app *a)
             return -1;
         }
     }
-    return a->o.sdl.enabled ? open_window(a) : 0;
+    return 0;
 }
 
 /* The request that did it is still answered: the loop ends after its present turn. A reset never
@@ -599,8 +602,8 @@ static void stop(struct app *a)
         board_fini(&a->board);
     }
     platform_close(a->platform);
-    sdl_destroy(a->sdl);
     vnc_destroy(a->vnc);
+    sdl_destroy(a->sdl);
     display_destroy(a->parts.display);
     input_destroy(a->parts.input);
     rom_free(&a->parts.vga_rom);

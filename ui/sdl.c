@@ -242,6 +242,8 @@ struct sdl *sdl_create(struct loop *loop, struct display *d, struct input *in,
     if (lib == NULL) {
         return NULL;
     }
+    /* SDL asks for the user's D-Bus, of which we need nothing; libdbus would start one for root. */
+    setenv("DBUS_SESSION_BUS_ADDRESS", "disabled:", 0);
     s = sdl_new(loop, d, in, cfg);
     if (s != NULL) {
         s->lib = lib;

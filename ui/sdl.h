@@ -31,7 +31,8 @@ struct sdl_config {
     void *opaque;
 };
 
-/* Opens the window (waits for the X server). Borrows loop, d and in, which must outlive it; cfg only
+/* Opens the window (waits for the X server). To be called before threads that read the environment
+ * exist. Borrows loop, d and in, which must outlive it; cfg only
  * during the call. NULL with one line in err that names what is missing. */
 struct sdl *sdl_create(struct loop *loop, struct display *d, struct input *in,
                        const struct sdl_config *cfg, char *err, size_t errlen);

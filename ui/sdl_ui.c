@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The window's thread: SDL, its events, the pointer. See sdl_int.h. */
 #include <errno.h>
-#include <malloc.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -245,7 +244,6 @@ static void check_visible(struct sdl_ui *ui)
     ui->visible = visible;
     if (!visible) {
         sdl_draw_free(ui);
-        malloc_trim(0);
     } else {
         ui->redraw = true;
         atomic_store(&ui->s->want_full, true);
@@ -415,7 +413,6 @@ static void set_hints(const struct sdl_lib *lib)
         {SDL_HINT_VIDEO_X11_NET_WM_BYPASS_COMPOSITOR, "0", SDL_HINT_NORMAL}, /* nor a game */
         {SDL_HINT_VIDEO_MINIMIZE_ON_FOCUS_LOSS, "0", SDL_HINT_NORMAL},
         {SDL_HINT_QUIT_ON_LAST_WINDOW_CLOSE, "0", SDL_HINT_OVERRIDE},
-        {SDL_HINT_MOUSE_RELATIVE_WARP_MOTION, "0", SDL_HINT_NORMAL},
     };
 
     for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++) {

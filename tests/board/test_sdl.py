@@ -496,13 +496,17 @@ def test_static_screen(t):
         t.notes.append("%.2f %% of a core" % (share * 100))
 
 
-def test_server_killed(t):
+def server_killed(t, stopped):
     """The guest and its VNC viewers go on."""
     with Screen(t, vga="stdvga", vnc=VNC) as s:
         picture = linear(s.m, 640, 480)
         s.shows(picture)
         s.do("mousemove", *s.middle())
         s.do("click", 1)
+        if stopped:
+            s.stop()
+            linear(s.m, 640, 480, 2)
+            until("the picture is asked for", lambda: in_x(s.m.dm_pid()))
         s.kill()
         until("a line in the log", lambda: "X server is lost" in s.m.log())
         t.equal(s.m.log().count("\n"), 1, "lines in the log")
@@ -514,6 +518,27 @@ def test_server_killed(t):
         time.sleep(0.5)
         t.equal(s.m.fields("xen counts")["track_dirty"], tracked, "tracking for a window that is no more")
         ends_quickly(t, s.m)
+
+
+def in_x(pid):
+    """The window's thread waits for the X server in a request, not for events: in poll() for ever on one descriptor."""
+    for task in os.listdir("/proc/%d/task" % pid):
+        with open("/proc/%d/task/%s/comm" % (pid, task)) as f:
+            if f.read().strip() != "sdl":
+                continue
+        with open("/proc/%d/task/%s/syscall" % (pid, task)) as f:
+            words = f.read().split()
+        return words[0] == "7" and words[2] == "0x1"
+    return False
+
+
+def test_server_killed(t):
+    server_killed(t, False)
+
+
+def test_server_killed_at_work(t):
+    """In the middle of a request."""
+    server_killed(t, True)
 
 
 def ends_quickly(t, m):
