@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The window's picture: a copy of the display's, drawn on the window's surface, which SDL keeps in
- * memory shared with the X server. Neither a renderer nor OpenGL: their libraries are many times the
- * size of this program, and a screen is copied once either way.
+ * memory shared with the X server. Neither a renderer nor OpenGL: their libraries are many times
+ * the size of this program, and a screen is copied once either way.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -9,8 +9,8 @@
 #include "ui/input.h"
 #include "ui/sdl_int.h"
 
-/* HID Usage Tables 1.12, chapter 10 -> scan code set 1 (Microsoft, Scan Code Specification, appendix
- * A). */
+/* HID Usage Tables 1.12, chapter 10 -> scan code set 1 (Microsoft, Scan Code Specification,
+ * appendix A). */
 static const uint8_t codes[SDL_NUM_SCANCODES] = {
     [SDL_SCANCODE_A] = 0x1e,
     [SDL_SCANCODE_B] = 0x30,

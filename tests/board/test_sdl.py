@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The window of sdl=1 on a real X server: its picture pixel by pixel, keys and pointer, full screen, and what may happen
-to it."""
+"""The window of sdl=1 on a real X server: its picture pixel by pixel, keys and pointer, full screen, and what
+may happen to it."""
 import os
 import random
 import struct
@@ -241,8 +241,8 @@ def test_16_bits(t):
 
 # X keycodes (those of Linux' evdev) and what the keyboard sends, set 1.
 KEYCODES = {
-    "escape": ("Escape", "01"), "1": (10, "02"), "minus": (20, "0c"), "q": (24, "10"), "return": (36, "1c"), "a": (38, "1e"),
-    "grave": (49, "29"), "backslash": (51, "2b"), "slash": (61, "35"), "keypad *": (63, "37"), "space": (65, "39"),
+    "escape": ("Escape", "01"), "1": (10, "02"), "minus": (20, "0c"), "q": (24, "10"), "return": (36, "1c"),
+    "a": (38, "1e"), "grave": (49, "29"), "backslash": (51, "2b"), "slash": (61, "35"), "keypad *": (63, "37"), "space": (65, "39"),
     "f1": (67, "3b"), "f10": (76, "44"), "scroll lock": (78, "46"), "keypad 7": (79, "47"), "keypad .": (91, "53"),
     "102nd": (94, "56"), "f11": (95, "57"), "f12": (96, "58"), "jis ro, abnt2 /": (97, "73"), "henkan": (100, "79"),
     "hiragana": (101, "70"), "muhenkan": (102, "7b"), "keypad enter": (104, "e0 1c"), "right ctrl": (105, "e0 1d"),

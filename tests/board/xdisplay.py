@@ -42,8 +42,9 @@ class XDisplay:
         self.map = None
         try:
             r, w = os.pipe()
-            self.server = self.spawn(["Xvfb", "-displayfd", str(w), "-screen", "0", "%dx%dx%d" % (WIDTH, HEIGHT, depth),
-                                      "-fbdir", self.dir, "-nolisten", "tcp", "-noreset", "-nocursor", "-r"], pass_fds=[w])
+            size = "%dx%dx%d" % (WIDTH, HEIGHT, depth)
+            self.server = self.spawn(["Xvfb", "-displayfd", str(w), "-screen", "0", size, "-fbdir", self.dir,
+                                      "-nolisten", "tcp", "-noreset", "-nocursor", "-r"], pass_fds=[w])
             os.close(w)
             with os.fdopen(r) as f:
                 number = f.readline().strip()  # it writes this when it accepts clients
@@ -104,8 +105,8 @@ class XDisplay:
         return self.run("xprop", "-id", window, "_NET_WM_STATE", "WM_STATE")
 
     def rows(self, x, y, w, h):
-        """That part of the screen; None where it is not on the screen. A pixel is four bytes, the last of them 0, or two
-        on a screen of 16 bits. The file is Xvfb's own frame buffer, an XWD image."""
+        """That part of the screen; None where it is not on the screen. A pixel is four bytes, the last of them 0,
+        or two on a screen of 16 bits. The file is Xvfb's own frame buffer, an XWD image."""
         if x < 0 or y < 0 or x + w > WIDTH or y + h > HEIGHT:
             return None
         head = struct.unpack(">25I", self.map[:100])
