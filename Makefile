@@ -11,6 +11,8 @@ CC      ?= gcc
 CLANG   ?= clang
 PKGS    := xendevicemodel xenforeignmemory xenevtchn xengnttab xencall xentoolcore xentoollog xenstore \
            libvncserver json-c liburing zlib
+# Built with their headers, loaded at run time where they are wanted.
+LOADED  := sdl2
 WARN    := -Wall -Wextra -Werror -Wconversion -Wimplicit-fallthrough -Wvla -Wshadow
 CPPFLAGS += -I. -D_GNU_SOURCE -DHVM_DM_VERSION='"$(VERSION)"' -DHVM_DM_DATADIR='"$(PREFIX)/share/hvm-dm"'
 CFLAGS  ?= -O2 -g
@@ -22,7 +24,7 @@ LDFLAGS += -pie -Wl,-z,relro,-z,now,--as-needed -pthread
 Q = $(if $(V),,@echo "  $@";)
 
 # Asked only when something is compiled: `make help` must work on a bare machine.
-PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PKGS)))$(PKG_CFLAGS)
+PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PKGS) $(LOADED)))$(PKG_CFLAGS)
 PKG_LIBS   = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
 
 # Everything but main.c and ioreq/ is hypervisor-free and is what the unit tests link.

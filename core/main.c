@@ -29,6 +29,7 @@
 #include "ui/display.h"
 #include "ui/input.h"
 #include "ui/keymap.h"
+#include "ui/sdl.h"
 #include "ui/vnc.h"
 
 enum { ERR_LEN = 512, MIB = 1 << 20 };
@@ -44,6 +45,7 @@ struct app {
     struct board_handles handles;
     struct vnc *vnc;
     struct vnc_info vnc_now; /* strings that query-vnc borrows */
+    struct sdl *sdl;
     struct qmp *qmp;
     struct qmp_media media;
     const struct option_drive
@@ -389,6 +391,37 @@ static int open_nets(struct app *a)
     return 0;
 }
 
+/* To the user the window is the machine: closing it switches it off, as with QEMU. xl sees the domain
+ * end and destroys it (on_poweroff=). Ending this process instead would leave a guest that hangs at
+ * its next access to a device. window-close=off is for guests that matter. */
+static void window_closed(void *opaque)
+{
+    struct app *a = opaque;
+
+    log_msg("the window was closed: switching the guest off");
+    platform_shutdown(a->platform, PLATFORM_POWEROFF);
+}
+
+static int open_window(struct app *a)
+{
+    const struct option_sdl *o = &a->o.sdl;
+    struct sdl_config cfg = {
+        .name = a->o.name,
+        .full_screen = o->full_screen || a->o.full_screen,
+        .show_cursor = o->show_cursor,
+        .closed = o->window_close ? window_closed : NULL,
+        .opaque = a,
+    };
+
+    if (o->grab_mod != NULL && strcmp(o->grab_mod, "rctrl") == 0) {
+        cfg.grab_mod = SDL_GRAB_RCTRL;
+    } else if (o->grab_mod != NULL && strcmp(o->grab_mod, "lshift-lctrl-lalt") == 0) {
+        cfg.grab_mod = SDL_GRAB_LSHIFT_LCTRL_LALT;
+    }
+    a->sdl = sdl_create(a->loop, a->parts.display, a->parts.input, &cfg, a->err, sizeof(a->err));
+    return a->sdl != NULL ? 0 : -1;
+}
+
 static int open_screen(struct app *a)
 {
     static const struct {
@@ -416,6 +449,9 @@ static int open_screen(struct app *a)
                      roms[a->o.vga.kind].device, &a->parts.vga_rom, a->err, sizeof(a->err)) != 0) {
             return -1;
         }
+    }
+    if (a->o.sdl.enabled && open_window(a) != 0) {
+        return -1;
     }
     if (v->enabled) {
         struct vnc_config cfg = {
@@ -567,6 +603,7 @@ static void stop(struct app *a)
     }
     platform_close(a->platform);
     vnc_destroy(a->vnc);
+    sdl_destroy(a->sdl);
     display_destroy(a->parts.display);
     input_destroy(a->parts.input);
     rom_free(&a->parts.vga_rom);

@@ -239,20 +239,48 @@ static int opt_boot(struct parser *p, const char *text)
     return 0;
 }
 
+/* QEMU's keys. The last -display wins, and so none after sdl takes the window back. */
+static const struct optkey sdl_keys[] = {
+    {"type", OPTKEY_ONLY, 0, 0, 0, "sdl"},
+    {"gl", OPTKEY_ONLY, 0, 0, 0, "off"}, /* the guest's adapters draw no OpenGL */
+    {"grab-mod", OPTKEY_STRING, offsetof(struct option_sdl, grab_mod), 0, 0,
+     "lctrl-lalt|lshift-lctrl-lalt|rctrl"},
+    {"full-screen", OPTKEY_BOOL, offsetof(struct option_sdl, full_screen), 0, 0, NULL},
+    {"window-close", OPTKEY_BOOL, offsetof(struct option_sdl, window_close), 0, 0, NULL},
+    {"show-cursor", OPTKEY_BOOL, offsetof(struct option_sdl, show_cursor), 0, 0, NULL},
+    {0},
+};
+
 static int opt_display(struct parser *p, const char *text)
 {
+    if (strncmp(text, "type=", 5) == 0) {
+        text += 5;
+    }
     if (strcmp(text, "none") == 0) {
-        p->o->sdl = false;
+        p->o->sdl.enabled = false;
         return 0;
     }
-    if (strcmp(text, "sdl") == 0 || strcmp(text, "sdl,gl=off") == 0) {
-        p->o->sdl = true;
+    if (strcmp(text, "sdl") == 0 || strncmp(text, "sdl,", 4) == 0) {
+        struct option_sdl sdl = {.enabled = true, .window_close = true};
+        struct optlist l;
+
+        if (optlist_split(&l, &p->o->arena, "-display", "type", text, p->err, p->errlen) < 0 ||
+            optlist_read(&l, sdl_keys, NULL, &sdl, p->err, p->errlen) < 0) {
+            return -EINVAL;
+        }
+        p->o->sdl = sdl;
         return 0;
     }
     if (strncmp(text, "vnc=", 4) == 0) {
         return options_add_vnc(p, text + 4);
     }
     return options_bad(p, "'%.60s' is not supported; use none, sdl or vnc=HOST:DISPLAY", text);
+}
+
+static int opt_sdl(struct parser *p, const char *text)
+{
+    (void)text;
+    return opt_display(p, "sdl");
 }
 
 static int opt_keymap(struct parser *p, const char *text)
@@ -388,7 +416,7 @@ static int opt_uuid(struct parser *p, const char *text)
 static int opt_nographic(struct parser *p, const char *text)
 {
     (void)text;
-    p->o->sdl = false;
+    p->o->sdl.enabled = false;
     p->graphics_off = true;
     return 0;
 }
@@ -480,8 +508,10 @@ static const struct option_desc option_table[] = {
     CALL("uuid", "UUID", opt_uuid, NULL),
     CALL("vnc", "HOST:DISPLAY[,to=N][,password=on]", options_add_vnc,
          "VNC server; also unix:PATH, none"),
-    CALL("display", "none|sdl|vnc=...", opt_display, "window on this host"),
-    FLAG("sdl", sdl, NULL),
+    CALL("display", "none|sdl[,full-screen=on]|vnc=...", opt_display,
+         "window on this host; also grab-mod=, window-close=, show-cursor="),
+    CALL("sdl", NULL, opt_sdl, "-display sdl"),
+    FLAG("full-screen", full_screen, "with -display sdl: full screen from the start"),
     CALL("nographic", NULL, opt_nographic, NULL),
     CALL("k", "LAYOUT", opt_keymap, "keyboard layout of the VNC viewer's user"),
     TEXT("kernel", "FILE", kernel, NULL),

@@ -74,6 +74,15 @@ struct option_vnc {
     bool force_shared; /* share=force-shared: clients that ask for exclusive access are refused */
 };
 
+/* -display sdl. */
+struct option_sdl {
+    bool enabled;
+    const char *grab_mod; /* "lctrl-lalt", "lshift-lctrl-lalt", "rctrl", or NULL */
+    bool full_screen;
+    bool window_close; /* closing the window ends the guest */
+    bool show_cursor;
+};
+
 enum option_vga {
     OPTION_VGA_NONE,
     OPTION_VGA_STD,
@@ -173,7 +182,8 @@ struct options {
     const char *serials[OPTIONS_MAX_SERIALS];
 
     struct option_vnc vnc;
-    bool sdl;
+    struct option_sdl sdl;
+    bool full_screen;   /* -full-screen */
     const char *keymap; /* "en-us", ... or NULL */
     const char *spice;  /* raw value, or NULL */
 

@@ -85,12 +85,6 @@ static bool wants_vga(const struct options *o, const char **what)
     return o->vga.kind == OPTION_VGA_QXL || o->vga.kind == OPTION_VGA_OTHER;
 }
 
-static bool wants_sdl(const struct options *o, const char **what)
-{
-    (void)what;
-    return o->sdl;
-}
-
 static bool wants_spice(const struct options *o, const char **what)
 {
     (void)what;
@@ -172,8 +166,6 @@ static const struct {
      "' is not supported yet; use cache=writeback"},
     {wants_vga, "-device: graphics adapter ",
      " is not supported; use vga=\"stdvga\" or vga=\"cirrus\""},
-    {wants_sdl,
-     "-display: ", "sdl is not supported yet; use vnc=1 instead of sdl=1 in the guest's config"},
     {wants_spice, "-spice: ", "not supported; use vnc=1 instead of spice=1 in the guest's config"},
     {wants_sound, "-device: sound card ",
      " is not supported yet; take soundhw= out of the guest's config"},

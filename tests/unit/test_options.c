@@ -94,7 +94,7 @@ static void test_observed_line(void **state)
     assert_int_equal(o.vnc.to, 99);
     assert_false(o.vnc.password);
     assert_true(o.vnc.exclusive_ok);
-    assert_false(o.sdl);
+    assert_false(o.sdl.enabled);
     assert_string_equal(o.serials[0], "file:/d/guest-serial.log");
     assert_null(o.serials[1]);
     assert_int_equal(o.vga.kind, OPTION_VGA_CIRRUS);
@@ -160,7 +160,7 @@ static void test_libxl_rows(void **state)
     assert_false(o.vnc.enabled);
     assert_string_equal(o.keymap, "en-us");
     good("-xen-domid 1 -display none -display sdl -k de -kernel /k -initrd /i -append root=/dev/xvda@ro,x=1");
-    assert_true(o.sdl);
+    assert_true(o.sdl.enabled);
     assert_string_equal(o.kernel, "/k");
     assert_string_equal(o.initrd, "/i");
     assert_string_equal(o.append, "root=/dev/xvda ro,x=1");
@@ -457,6 +457,31 @@ static void test_spellings(void **state)
     assert_true(o.usb);
 }
 
+static void test_sdl_forms(void **state)
+{
+    (void)state;
+    supported("-xen-domid 1 -vnc 127.0.0.1:0,to=99 -display none -display sdl");
+    assert_true(o.sdl.enabled);
+    assert_true(o.vnc.enabled);
+    assert_true(o.sdl.window_close);
+    assert_false(o.sdl.full_screen || o.full_screen || o.sdl.show_cursor);
+    assert_null(o.sdl.grab_mod);
+    supported("-xen-domid 1 -sdl -full-screen");
+    assert_true(o.sdl.enabled);
+    assert_true(o.full_screen);
+    supported("-xen-domid 1 -display sdl,gl=off,grab-mod=rctrl,full-screen=on,window-close=off,show-cursor=on");
+    assert_string_equal(o.sdl.grab_mod, "rctrl");
+    assert_true(o.sdl.full_screen);
+    assert_false(o.sdl.window_close);
+    assert_true(o.sdl.show_cursor);
+    supported("-xen-domid 1 -display type=sdl");
+    assert_true(o.sdl.enabled);
+    good("-xen-domid 1 -display sdl -display none");
+    assert_false(o.sdl.enabled);
+    good("-xen-domid 1 -sdl -nographic");
+    assert_false(o.sdl.enabled);
+}
+
 static void test_vnc_forms(void **state)
 {
     static const struct {
@@ -559,6 +584,13 @@ static const struct {
     {D "-chroot ~", "-chroot: the argument is empty"},
     {D "-append x", "-append: needs -kernel"},
     {D "-initrd x", "-initrd: needs -kernel"},
+    {D "-display sdl,gl=on", "-display: bad value gl=on; it must be off"},
+    {D "-display sdl,gl=es", "-display: bad value gl=es; it must be off"},
+    {D "-display sdl,grab-mod=alt", "-display: bad value grab-mod=alt; it must be lctrl-lalt|lshift-lctrl-lalt|rctrl"},
+    {D "-display sdl,window-close=never", "-display: bad value window-close=never; it must be on or off"},
+    {D "-display sdl,frame=off", "-display: unknown key 'frame' in 'sdl,frame=off'; known: type gl grab-mod full-screen "
+                             "window-close show-cursor"},
+    {D "-display sdlx", "-display: 'sdlx' is not supported; use none, sdl or vnc=HOST:DISPLAY"},
     {D "-display gtk", "-display: 'gtk' is not supported; use none, sdl or vnc=HOST:DISPLAY"},
     {D "-monitor stdio",
      "-monitor: there is no human monitor; use -monitor none, and -qmp unix:PATH,server=on,wait=off"},
@@ -753,7 +785,6 @@ static const struct {
      "-drive: the cache mode of 'ide0-hd0' is not supported yet; use cache=writeback"},
     {D "-device qxl-vga", "-device: graphics adapter qxl-vga is not supported; use vga=\"stdvga\" or vga=\"cirrus\""},
     {D "-vga virtio", "-device: graphics adapter virtio is not supported; use vga=\"stdvga\" or vga=\"cirrus\""},
-    {D "-display sdl", "-display: sdl is not supported yet; use vnc=1 instead of sdl=1 in the guest's config"},
     {D "-spice port=1", "-spice: not supported; use vnc=1 instead of spice=1 in the guest's config"},
     {D "-device ac97", "-device: sound card ac97 is not supported yet; take soundhw= out of the guest's config"},
     {D "-device xen-pvdevice,device-id=0xc000",
@@ -915,6 +946,7 @@ int main(void)
         cmocka_unit_test_teardown(test_libxl_nics, teardown),
         cmocka_unit_test_teardown(test_pci_slots, teardown),
         cmocka_unit_test_teardown(test_spellings, teardown),
+        cmocka_unit_test_teardown(test_sdl_forms, teardown),
         cmocka_unit_test_teardown(test_vnc_forms, teardown),
         cmocka_unit_test_teardown(test_bad_lines, teardown),
         cmocka_unit_test_teardown(test_unsupported, teardown),
