@@ -1,28 +1,33 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A boot program that shows every video mode: it sets each BIOS mode (00h-07h, 0Dh-13h), the two other text fonts, and
- * each mode of the VBE mode list, banked and linear, draws a pattern, says so in one line on COM1 and waits for a byte
- * there. Real mode with 4 GiB segments ("unreal"), so that the linear memory is in reach.
+ * A boot program that shows every video mode: it sets each BIOS mode (00h-07h, 0Dh-13h), the two
+ * other text fonts, and each mode of the VBE mode list, banked and linear, draws a pattern, says so
+ * in one line on COM1 and waits for a byte there. Real mode with 4 GiB segments ("unreal"), so that
+ * the linear memory is in reach.
  *
- *   mode 118 vbe linear w=1024 h=768 bpp=32 model=6 pitch=4096 seed=57 dac=6 rgb=8@16,8@8,8@0
+ *   mode 118 vbe linear w=1024 h=768 bpp=32 model=6 pitch=4096 dac=6 rgb=8@16,8@8,8@0 seed=57
  *   text 03 bios cols=80 rows=25 cell=16 seed=3
  *   fail 118 vbe linear status=014f
  *   gallery done
  *
- * The pattern, as a function of the pixel's column x and row y (tests/box/gallery.py has the same again):
+ * The pattern, as a function of the pixel's column x and row y (tests/box/gallery.py has it again):
  *   all ones in the outermost columns and rows
- *   bars in rows 8 to 8 + h/8: with up to 4 bits a pixel all colours, 16 pixels each; with 8 bits all, 4 pixels each; else
- *     the eight corners of the colour cube, 16 pixels each
- *   elsewhere C(x + seed) ^ T(y), with which each pixel tells where it is: see column_value() and row_value()
+ *   bars in rows 8 to 8 + h/8: with up to 4 bits a pixel all colours, 16 pixels each; with 8 bits
+ *     all, 4 pixels each; else the eight corners of the colour cube, 16 pixels each
+ *   elsewhere C(x + seed) ^ T(y), with which each pixel tells where it is: column_value() and
+ *     row_value()
  * Text: cell i is character i + seed with attribute 5i + 3(i / 256), modulo 256.
  */
 #include <stdint.h>
 
 enum {
     COM1 = 0x3f8,
+    ATTRIBUTE = 0x3c0,
+    MISC_WRITE = 0x3c2,
     SEQUENCER = 0x3c4,
     DAC_WRITE_INDEX = 0x3c8,
     DAC_DATA = 0x3c9,
+    MISC_READ = 0x3cc,
     VBE_OK = 0x4f,
     /* Where the BIOS keeps the text geometry. */
     BDA_COLUMNS = 0x44a,
@@ -55,9 +60,9 @@ struct mode {
     uint8_t model, bpp;
     uint16_t width, height;
     uint32_t pitch;
-    uint32_t memory;                  /* of the first byte, or of the window */
-    uint32_t window_size, positions;  /* bytes; steps from one window position to the next */
-    uint8_t size[3], shift[3];        /* red, green, blue of a pixel */
+    uint32_t memory;                 /* of the first byte, or of the window */
+    uint32_t window_size, positions; /* bytes; steps from one window position to the next */
+    uint8_t size[3], shift[3];       /* red, green, blue of a pixel */
     uint8_t dac;
 };
 
@@ -151,7 +156,8 @@ __asm__(".section .start, \"ax\"\n"
         "    movw %ax, %es\n"
         "    popal\n"
         "    retl\n"
-        /* Segments of 4 GiB: their limits stay when protected mode is left. A BIOS may take them away again. */
+        /* Segments of 4 GiB: their limits stay when protected mode is left, until a BIOS call takes
+         * them away. */
         "flatten:\n"
         "    pushl %eax\n"
         "    lgdtl gdt_pointer\n"
@@ -298,7 +304,8 @@ static void say_mode(const char *what, const struct mode *m)
 
 /* ---- colours ---- */
 
-/* Entry i of the palette: a 3-3-2 colour cube with 8 bits a pixel, else intensity, red, green, blue. */
+/* Entry i of the palette: a 3-3-2 colour cube with 8 bits a pixel, else intensity, red, green,
+ * blue. */
 static void load_dac(const struct mode *m)
 {
     static uint8_t dac[768];
@@ -323,13 +330,27 @@ static void load_dac(const struct mode *m)
     outs(DAC_DATA, dac, sizeof(dac));
 }
 
-/* Attribute i is DAC entry i, and all planes show. */
-static void load_attributes(void)
+static void put_attribute(uint8_t index, uint8_t value)
 {
-    for (uint16_t i = 0; i < 16; i++) {
-        bios(0x1000, (uint16_t)(i << 8 | i), 0, 0, 0);
+    (void)inb(inb(MISC_READ) & 1 ? 0x3da : 0x3ba); /* the next byte is an index */
+    outb(ATTRIBUTE, index);
+    outb(ATTRIBUTE, value);
+}
+
+/* Attribute i is DAC entry i. What else the attribute controller does is as the BIOS has it; but in
+ * mode 7 SeaBIOS cannot tell the controller index from value, because it reads the wrong status
+ * port, and leaves nonsense and a dark screen. */
+static void load_attributes(const struct mode *m)
+{
+    static const uint8_t mode7[] = {0x06, 0x00, 0x0f, 0x08, 0x00}; /* 10h-14h; no blinking */
+
+    for (uint8_t i = 0; i < 16; i++) {
+        put_attribute(i, i);
     }
-    bios(0x1000, 0x0f12, 0, 0, 0);
+    for (uint8_t i = 0; i < sizeof(mode7) && m->number == 7; i++) {
+        put_attribute((uint8_t)(0x10 + i), mode7[i]);
+    }
+    outb(ATTRIBUTE, 0x20); /* the palette is complete: show it */
 }
 
 /* ---- the pattern ---- */
@@ -513,8 +534,6 @@ static void draw_text(const struct mode *m)
     uint32_t rows = *(volatile uint8_t *)BDA_LAST_ROW + 1u;
     uint32_t n = columns * rows;
 
-    bios(0x1003, 0, 0, 0, 0);      /* intensity, no blinking */
-    bios(0x0100, 0, 0x2000, 0, 0); /* no cursor */
     n = n < sizeof(cells) / 2 ? n : sizeof(cells) / 2;
     for (uint32_t i = 0; i < n; i++) {
         cells[i] = (uint16_t)(((5 * i + 3 * (i >> 8)) & 0xff) << 8 | ((i + sequence) & 0xff));
@@ -526,8 +545,12 @@ static void draw_text(const struct mode *m)
 static void show(const struct mode *m)
 {
     sequence++;
+    if (m->model == TEXT) {
+        bios(0x1003, 0, 0, 0, 0);      /* intensity, no blinking */
+        bios(0x0100, 0, 0x2000, 0, 0); /* no cursor */
+    }
     if (m->bpp <= 4) {
-        load_attributes();
+        load_attributes(m);
     }
     if (m->bpp <= 8) {
         load_dac(m);
@@ -557,6 +580,13 @@ static void show(const struct mode *m)
     wait_for_byte();
 }
 
+/* SeaBIOS sets the CRTC before the register that says at which ports it is (3BXh in mode 7, else
+ * 3DXh): from or to mode 7 it would keep the old mode's timing. */
+static void choose_crtc(uint16_t number)
+{
+    outb(MISC_WRITE, (uint8_t)((inb(MISC_READ) & 0xfe) | (number == 7 ? 0 : 1)));
+}
+
 static void show_bios_modes(void)
 {
     for (unsigned i = 0; i < sizeof(bios_modes) / sizeof(*bios_modes); i++) {
@@ -564,6 +594,7 @@ static void show_bios_modes(void)
 
         m.memory = m.model == CGA ? 0xb8000 : 0xa0000;
         m.dac = 6;
+        choose_crtc(m.number);
         bios(m.number, 0, 0, 0, 0);
         show(&m);
         if (m.number == 3 || m.number == 7) {
@@ -600,6 +631,10 @@ static void show_vbe_mode(uint16_t number, int linear)
     if (m.model == TEXT) {
         m.bpp = 0;
     }
+    choose_crtc(number);
+    if (m.model == PLANAR) {
+        bios(0x12, 0, 0, 0, 0); /* SeaBIOS leaves chain 4 on, if the mode before was an 8-bit one */
+    }
     status = bios(0x4f02, (uint16_t)(number | (linear ? 0x4000 : 0)), 0, 0, 0);
     if (status != VBE_OK) {
         say_mode("fail", &m);
@@ -629,7 +664,8 @@ static void show_vbe_modes(void)
         return;
     }
     list = (const volatile uint16_t *)((uint32_t)vbe.list_segment * 16 + vbe.list_offset);
-    while (n < sizeof(vbe_list) / 2 && list[n] != 0xffff) { /* it may be in the block that is overwritten */
+    while (n < sizeof(vbe_list) / 2 &&
+           list[n] != 0xffff) { /* it may be in the block that is overwritten */
         vbe_list[n] = list[n];
         n++;
     }
@@ -654,6 +690,7 @@ void gallery(void)
     say("\r\ngallery\r\n");
     show_bios_modes();
     show_vbe_modes();
+    choose_crtc(3);
     bios(3, 0, 0, 0, 0);
     say("gallery done\r\n");
     for (;;) {
