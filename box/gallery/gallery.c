@@ -304,8 +304,8 @@ static void say_mode(const char *what, const struct mode *m)
 
 /* ---- colours ---- */
 
-/* Entry i of the palette: a 3-3-2 colour cube with 8 bits a pixel, else intensity, red, green,
- * blue. */
+/* Entry i of the palette: a 3-3-2 colour cube with 8 bits a pixel; black and white by turns with
+ * one; else intensity, red, green, blue. */
 static void load_dac(const struct mode *m)
 {
     static uint8_t dac[768];
@@ -320,6 +320,10 @@ static void load_dac(const struct mode *m)
             *p++ = (uint8_t)((i >> 5) * 9);
             *p++ = (uint8_t)((i >> 2 & 7) * 9);
             *p++ = (uint8_t)((i & 3) * 21);
+        } else if (m->bpp == 1) {
+            for (unsigned k = 0; k < 3; k++) {
+                *p++ = i & 1 ? 63 : 0;
+            }
         } else {
             for (unsigned bit = 4; bit != 0; bit >>= 1) {
                 *p++ = (uint8_t)((i & bit ? 42 : 0) + (i & 8 ? 21 : 0));
@@ -632,9 +636,6 @@ static void show_vbe_mode(uint16_t number, int linear)
         m.bpp = 0;
     }
     choose_crtc(number);
-    if (m.model == PLANAR) {
-        bios(0x12, 0, 0, 0, 0); /* SeaBIOS leaves chain 4 on, if the mode before was an 8-bit one */
-    }
     status = bios(0x4f02, (uint16_t)(number | (linear ? 0x4000 : 0)), 0, 0, 0);
     if (status != VBE_OK) {
         say_mode("fail", &m);

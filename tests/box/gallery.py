@@ -40,12 +40,12 @@ class Rules:
 
     dac6(v): a palette entry's 6 bits as 8. rgb15(v): 5 bits of a 15-bit pixel as 8. cell_40: dots of a character in 40
     column text. dup9: characters whose eighth dot is also the ninth. underline: scan line of monochrome text, or None.
-    limit: width and height that a picture is cut to.
+    limit: width and height that a picture is cut to. broken: modes that cannot be drawn in (function of a Mode).
     """
 
-    def __init__(self, dac6, rgb15, cell_40, dup9, underline, limit):
+    def __init__(self, dac6, rgb15, cell_40, dup9, underline, limit, broken):
         self.dac6, self.rgb15, self.cell_40, self.dup9, self.underline = dac6, rgb15, cell_40, dup9, underline
-        self.limit = limit
+        self.limit, self.broken = limit, broken
 
 
 def widen(v, bits):
@@ -54,16 +54,18 @@ def widen(v, bits):
 
 
 # VGA's rules: line graphics are C0h-DFh, and the underline of mode 7 is where SeaBIOS puts it.
-VGA = Rules(lambda v: widen(v, 6), lambda v: widen(v, 5), 9, range(0xc0, 0xe0), 15, (3840, 2400))
+VGA = Rules(lambda v: widen(v, 6), lambda v: widen(v, 5), 9, range(0xc0, 0xe0), 15, (4096, 4096), lambda mode: False)
 
 # Where the peer (QEMU 7.2) draws something else:
-# - a palette entry's low two bits are twice its lowest one, so that a colour is off by up to 3 of 255;
+# - a palette entry of 6 bits gets its lowest one twice below, so that a colour is off by up to 3 of 255;
 # - the 5 bits of a 15-bit pixel get zeros below: white is f8f8f8 (with 16 bits it is ffffff);
 # - in 40 column modes a character is 8 dots wide, each doubled: 640 columns, where a VGA's 9 dots make 720;
 # - the ninth dot repeats the eighth from B0h on, not from C0h;
 # - nothing is underlined in monochrome text;
-# - its VNC server shows the upper left 2560x2048 pixels of a picture.
-PEER = Rules(lambda v: v << 2 | (v & 1) * 3, lambda v: v << 3, 8, range(0xb0, 0xe0), None, (2560, 2048))
+# - its VNC server shows the upper left 2560x2048 pixels of a picture;
+# - the VBE modes of 16 colours do not work: while VBE is on, the memory is in chain 4 and the map mask is not looked at.
+PEER = Rules(lambda v: v << 2 | (v & 1) * 3, lambda v: v << 3, 8, range(0xb0, 0xe0), None, (2560, 2048),
+             lambda mode: mode.vbe and mode.bpp == 4 and mode.number >= 0x100)
 
 # DAC entry of a set pixel in modes of 1 bit a pixel, by the planes that SeaBIOS lets through.
 ONE_BIT = {0x06: 1, 0x0f: 1, 0x11: 15}
@@ -117,6 +119,8 @@ def palette(mode, rules):
         return [bytes(((i >> 5) * 36 + 3, (i >> 2 & 7) * 36 + 3, (i & 3) * 85)) for i in range(256)]
     if mode.bpp == 8:
         entries = [((i >> 5) * 9, (i >> 2 & 7) * 9, (i & 3) * 21) for i in range(256)]
+    elif mode.bpp == 1:
+        entries = [(i % 2 * 63,) * 3 for i in range(256)]
     else:
         entries = [rgbi(i) for i in range(256)]
     return [bytes(map(rules.dac6, e)) for e in entries]
