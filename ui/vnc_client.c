@@ -484,6 +484,8 @@ static int on_update_request(struct vnc_client *c, const uint8_t *m, size_t len)
     if (m[1] == 0) {
         sraRgnOr(c->rfb->modifiedRegion, region);
         vnc_bound_region(&c->rfb->modifiedRegion, REGION_MAX_RECTS);
+        sraRgnOr(c->owed, region);
+        vnc_bound_region(&c->owed, REGION_MAX_RECTS);
         vnc_ui_kick(c->ui);
     }
     sraRgnDestroy(region);
@@ -757,6 +759,12 @@ static void encode(struct vnc_client *c)
         rfbUpdateClient(c->rfb);
         c->out_len = lseek(c->out_fd, 0, SEEK_CUR);
     }
+    /* The library takes the request as answered, whatever part of it one slice was. */
+    if (lib_alive(c) && !sraRgnEmpty(c->owed)) {
+        sraRgnAnd(c->owed, c->rfb->modifiedRegion);
+        sraRgnOr(c->rfb->requestedRegion, c->owed);
+        c->more = c->out_len > 0 && update_due(c);
+    }
 }
 
 void vnc_client_push(struct vnc_client *c)
@@ -765,6 +773,7 @@ void vnc_client_push(struct vnc_client *c)
         vnc_client_close(
             c); /* the library let go of it: failed authentication, or another client wanted to be alone */
     }
+    c->more = false;
     flush(c);
     if (c->in_len > 0 && c->out_len == 0 && !c->closing) {
         vnc_client_process(c); /* was put off while answers waited */
@@ -788,8 +797,11 @@ struct vnc_client *vnc_client_create(struct vnc_ui *ui, int slot, int fd)
     if (ui->scratch_fd < 0) {
         ui->scratch_fd = memfd_create("vnc-message", MFD_CLOEXEC);
     }
-    if (c == NULL || ui->scratch_fd < 0 ||
+    if (c == NULL || ui->scratch_fd < 0 || (c->owed = sraRgnCreate()) == NULL ||
         (c->out_fd = memfd_create("vnc-output", MFD_CLOEXEC)) < 0) {
+        if (c != NULL && c->owed != NULL) {
+            sraRgnDestroy(c->owed);
+        }
         free(c);
         close(fd);
         return NULL;
@@ -811,6 +823,7 @@ void vnc_client_destroy(struct vnc_client *c)
         }
         rfbClientConnectionGone(c->rfb);
     }
+    sraRgnDestroy(c->owed);
     close(c->out_fd);
     close(c->fd);
     free(c->ws);

@@ -125,15 +125,20 @@ class Rfb:
         return rects
 
     def snapshot(self):
-        """Draws the whole screen once; the size may have changed in between."""
+        """Draws the whole screen once; the size may have changed in between. A big one comes as several updates."""
         self.request(False)
+        missing = bytearray()
         while True:
+            if len(missing) != self.width * self.height:
+                missing = bytearray(b"\1" * (self.width * self.height))
             size = self.width, self.height
             rects = self.read_message()
-            if size == (self.width, self.height) and sum(w * h for _, _, w, h in rects) >= self.width * self.height:
-                return self
-            if rects and size == (self.width, self.height):
-                self.request(False)
+            if size == (self.width, self.height):
+                for x, y, w, h in rects:
+                    for at in range(y * self.width + x, (y + h) * self.width + x, self.width):
+                        missing[at:at + w] = bytes(w)
+                if 1 not in missing:
+                    return self
 
     def key(self, sym, down=None):
         """A key by name or character; pressed and released when down is None."""

@@ -39,6 +39,30 @@ static void test_first_request_gets_the_picture(void **state)
     hang_up(&c);
 }
 
+/* What a client asks for outright it gets whole, although one update is bounded: gtk-vnc asks once and waits for all of it. */
+static void test_one_request_gets_the_whole_picture(void **state)
+{
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct client c;
+    size_t bytes = 1920 * 1200 * 4;
+    unsigned updates = 0;
+
+    f->width = 1920;
+    f->height = 1200;
+    paint(f, 3);
+    serve(f, &cfg);
+    join(f, &c);
+    assert_int_equal(c.width, 1920);
+    memset(c.picture, 0xaa, bytes);
+    while (memcmp(c.picture, f->picture, bytes) != 0) {
+        assert_true(read_update(&c)); /* or it waited in vain */
+        updates++;
+    }
+    assert_in_range(updates, bytes / VNC_UPDATE_MAX_BYTES + 1, 2 * bytes / VNC_UPDATE_MAX_BYTES);
+    hang_up(&c);
+}
+
 static void test_resize(void **state)
 {
     static const int sizes[][2] = {{720, 400}, {1366, 768}, {320, 200}, {1920, 1200}, {1, 1}, {1023, 7}, {640, 480}};
@@ -778,7 +802,8 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_picture),   T(test_first_request_gets_the_picture), T(test_resize),     T(test_resize_unknown_to_client), T(test_cursor),  T(test_keys),
+        T(test_picture),   T(test_first_request_gets_the_picture),
+        T(test_one_request_gets_the_whole_picture), T(test_resize),     T(test_resize_unknown_to_client), T(test_cursor),  T(test_keys),
         T(test_pointer),   T(test_password),   T(test_challenge_is_random), T(test_old_protocols),            T(test_ports),   T(test_ipv6),
         T(test_unix_socket), T(test_stopped_viewer), T(test_stalled_viewer_is_dropped), T(test_silent_client_is_dropped),
         T(test_garbage),   T(test_single_bytes),
