@@ -535,7 +535,7 @@ static void draw_text(const struct mode *m)
 {
     static uint16_t cells[132 * 60];
     uint32_t columns = *(volatile uint16_t *)BDA_COLUMNS;
-    uint32_t rows = *(volatile uint8_t *)BDA_LAST_ROW + 1u;
+    uint32_t rows = *(volatile uint8_t *)BDA_LAST_ROW + 2u; /* a part of the next may show */
     uint32_t n = columns * rows;
 
     n = n < sizeof(cells) / 2 ? n : sizeof(cells) / 2;

@@ -10,6 +10,9 @@ import subprocess
 
 LINE = re.compile(r"^(mode|text) ([0-9a-f]+) (bios|vbe)( banked| linear)? (.*seed=\d+)\r?$", re.M)
 
+# Of all text modes of SeaBIOS.
+TEXT_LINES = 400
+
 # The picture's size in BIOS modes is what a monitor shows: rows and columns that the CRTC doubles are doubled.
 DOUBLED = {(320, 200): (2, 2), (640, 200): (1, 2)}
 
@@ -40,12 +43,12 @@ class Rules:
 
     dac6(v): a palette entry's 6 bits as 8. rgb15(v): 5 bits of a 15-bit pixel as 8. cell_40: dots of a character in 40
     column text. dup9: characters whose eighth dot is also the ninth. underline: scan line of monochrome text, or None.
-    limit: width and height that a picture is cut to. broken: modes that cannot be drawn in (function of a Mode).
+    whole_rows: no part of a row of text shows. limit: width and height that a picture is cut to. broken: modes that cannot be drawn in (function of a Mode).
     """
 
-    def __init__(self, dac6, rgb15, cell_40, dup9, underline, limit, broken):
+    def __init__(self, dac6, rgb15, cell_40, dup9, underline, whole_rows, limit, broken):
         self.dac6, self.rgb15, self.cell_40, self.dup9, self.underline = dac6, rgb15, cell_40, dup9, underline
-        self.limit, self.broken = limit, broken
+        self.whole_rows, self.limit, self.broken = whole_rows, limit, broken
 
 
 def widen(v, bits):
@@ -54,7 +57,7 @@ def widen(v, bits):
 
 
 # VGA's rules: line graphics are C0h-DFh, and the underline of mode 7 is where SeaBIOS puts it.
-VGA = Rules(lambda v: widen(v, 6), lambda v: widen(v, 5), 9, range(0xc0, 0xe0), 15, (4096, 4096), lambda mode: False)
+VGA = Rules(lambda v: widen(v, 6), lambda v: widen(v, 5), 9, range(0xc0, 0xe0), 15, False, (4096, 4096), lambda mode: False)
 
 # Where the peer (QEMU 7.2) draws something else:
 # - a palette entry of 6 bits gets its lowest one twice below, so that a colour is off by up to 3 of 255;
@@ -62,9 +65,11 @@ VGA = Rules(lambda v: widen(v, 6), lambda v: widen(v, 5), 9, range(0xc0, 0xe0), 
 # - in 40 column modes a character is 8 dots wide, each doubled: 640 columns, where a VGA's 9 dots make 720;
 # - the ninth dot repeats the eighth from B0h on, not from C0h;
 # - nothing is underlined in monochrome text;
+# - rows of text are shown whole or not at all: with the font of 14 rows SeaBIOS leaves 400 lines, which are 28 rows and 8
+#   lines of the next;
 # - its VNC server shows the upper left 2560x2048 pixels of a picture;
 # - the VBE modes of 16 colours do not work: while VBE is on, the memory is in chain 4 and the map mask is not looked at.
-PEER = Rules(lambda v: v << 2 | (v & 1) * 3, lambda v: v << 3, 8, range(0xb0, 0xe0), None, (2560, 2048),
+PEER = Rules(lambda v: v << 2 | (v & 1) * 3, lambda v: v << 3, 8, range(0xb0, 0xe0), None, True, (2560, 2048),
              lambda mode: mode.vbe and mode.bpp == 4 and mode.number >= 0x100)
 
 # DAC entry of a set pixel in modes of 1 bit a pixel, by the planes that SeaBIOS lets through.
@@ -183,8 +188,9 @@ def text(mode, rules, font):
     glyphs = font[mode.cell]
     table = palette(mode, rules)
     dots, double = (rules.cell_40, 2) if mode.cols == 40 else (9, 1)
+    height = mode.rows * mode.cell if rules.whole_rows else TEXT_LINES
     lines = []
-    for row in range(mode.rows):
+    for row in range(-(-height // mode.cell)):
         cells = []
         for col in range(mode.cols):
             i = row * mode.cols + col
@@ -200,7 +206,7 @@ def text(mode, rules, font):
                 fg, bg = table[attribute & 15] * double, table[attribute >> 4] * double
                 line += [fg if bits & 0x100 >> k else bg for k in range(dots)]
             lines.append(b"".join(line))
-    return mode.cols * dots * double, mode.rows * mode.cell, b"".join(lines)
+    return mode.cols * dots * double, height, b"".join(lines[:height])
 
 
 def fonts(rom):
