@@ -50,7 +50,6 @@ enum {
 
 struct registers {
     uint32_t eax, ebx, ecx, edx, edi;
-    uint16_t es;
 };
 
 /* What is drawn, and where. */
@@ -116,75 +115,7 @@ static uint16_t vbe_list[256];
 static uint16_t sequence;
 static uint32_t position; /* of the window */
 
-/* Entry: 0000:7c00 from the CD. All segments become flat; the stack ends below the program. */
-__asm__(".section .start, \"ax\"\n"
-        ".globl start\n"
-        "start:\n"
-        "    cli\n"
-        "    ljmp $0, $1f\n"
-        "1:  xorl %eax, %eax\n"
-        "    movw %ax, %ds\n"
-        "    movw %ax, %es\n"
-        "    movw %ax, %ss\n"
-        "    movl $0x7c00, %esp\n"
-        "    cld\n"
-        "    movl $bss_start, %edi\n"
-        "    movl $bss_end, %ecx\n"
-        "    subl %edi, %ecx\n"
-        "    rep stosb\n"
-        "    calll gallery\n"
-        /* BIOS video call with the registers of the struct at %eax, and back. */
-        "call_bios:\n"
-        "    pushal\n"
-        "    pushl %eax\n"
-        "    movw 20(%eax), %es\n"
-        "    movl 4(%eax), %ebx\n"
-        "    movl 8(%eax), %ecx\n"
-        "    movl 12(%eax), %edx\n"
-        "    movl 16(%eax), %edi\n"
-        "    movl (%eax), %eax\n"
-        "    sti\n"
-        "    int $0x10\n"
-        "    cli\n"
-        "    cld\n"
-        "    xchgl %eax, %edi\n"
-        "    popl %esi\n"
-        "    movl %edi, (%esi)\n"
-        "    movl %ebx, 4(%esi)\n"
-        "    movl %ecx, 8(%esi)\n"
-        "    xorw %ax, %ax\n"
-        "    movw %ax, %es\n"
-        "    popal\n"
-        "    retl\n"
-        /* Segments of 4 GiB: their limits stay when protected mode is left, until a BIOS call takes
-         * them away. */
-        "flatten:\n"
-        "    pushl %eax\n"
-        "    lgdtl gdt_pointer\n"
-        "    movl %cr0, %eax\n"
-        "    orb $1, %al\n"
-        "    movl %eax, %cr0\n"
-        "    jmp 1f\n"
-        "1:  movw $8, %ax\n"
-        "    movw %ax, %ds\n"
-        "    movw %ax, %es\n"
-        "    movl %cr0, %eax\n"
-        "    andb $0xfe, %al\n"
-        "    movl %eax, %cr0\n"
-        "    ljmp $0, $1f\n"
-        "1:  xorw %ax, %ax\n"
-        "    movw %ax, %ds\n"
-        "    movw %ax, %es\n"
-        "    popl %eax\n"
-        "    retl\n"
-        "    .balign 8\n"
-        "gdt:\n"
-        "    .quad 0, 0x00cf92000000ffff\n"
-        "gdt_pointer:\n"
-        "    .word 15\n"
-        "    .long gdt\n"
-        ".text\n");
-
+/* start.S */
 void gallery(void);
 __attribute__((regparm(1))) void call_bios(struct registers *r);
 void flatten(void);
@@ -226,7 +157,7 @@ static void clear(uint32_t to, uint32_t n)
 /* A video BIOS call; AX afterwards. Segments are flat again. */
 static uint16_t bios(uint16_t ax, uint16_t bx, uint16_t cx, uint16_t dx, void *di)
 {
-    struct registers r = {ax, bx, cx, dx, (uint32_t)di, 0};
+    struct registers r = {ax, bx, cx, dx, (uint32_t)di};
 
     call_bios(&r);
     flatten();
