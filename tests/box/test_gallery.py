@@ -122,13 +122,12 @@ class Tests(suite.Suite):
         guest.destroy()
 
     def beside(self, ours, peer):
-        """Says which pictures of two scenarios differ; what each has to be was checked before."""
-        pairs = {m.name: path for m, path, _ in self.results.get(ours, [])}
-        both = [(m, pairs[m.name], path) for m, path, _ in self.results[peer] if m.name in pairs]
-        differ = [m.name for m, a, b in both if gallery.load(a) != gallery.load(b)]
-        if both:
-            print(f"   {len(both)} pictures beside the peer's, {len(both) - len(differ)} the same; gallery.PEER says why "
-                  f"these are not: {', '.join(differ)}", flush=True)
+        """Says which pictures of the peer are not ours, of this run or of one before it with the same output folder."""
+        pairs = [(m.name, path, os.path.join(self.out, ours, os.path.basename(path))) for m, path, _ in self.results[peer]]
+        pairs = [(name, a, b) for name, a, b in pairs if os.path.exists(a) and os.path.exists(b)]
+        differ = [name for name, a, b in pairs if gallery.load(a) != gallery.load(b)]
+        print(f"   {len(pairs)} pictures beside ours, {len(pairs) - len(differ)} the same; gallery.PEER says why these are "
+              f"not: {', '.join(differ)}", flush=True)
 
     def run_cirrus(self):
         """Cirrus, each picture against VGA's rules."""
