@@ -20,7 +20,7 @@ ROM = {"cirrus": "vgabios-cirrus.bin", "stdvga": "vgabios-stdvga.bin"}
 BIOS_MODES = {*range(8), *range(0x0d, 0x14)}
 # Modes that Debian's VGA BIOS offers with the memory that xl gives the adapter, as banked and linear ones.
 VBE_PICTURES = {"cirrus": 30, "stdvga": 100}
-MODE_S = 120
+MODE_S = 60
 
 
 class Sheet:
@@ -85,9 +85,17 @@ class Tests(suite.Suite):
 
     def picture(self, path):
         """Taken by gtk-vnc, the library of virt-viewer and GNOME's viewers. Returns what went wrong, or ""."""
-        took = subprocess.run(["gvnccapture", f"127.0.0.1:{self.port - 5900}", path], stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, timeout=MODE_S, check=False)
-        return "" if took.returncode == 0 else took.stdout.strip() or f"gvnccapture gave {took.returncode}"
+        try:
+            took = subprocess.run(["gvnccapture", f"127.0.0.1:{self.port - 5900}", path], stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True, timeout=MODE_S, check=False)
+            return "" if took.returncode == 0 else took.stdout.strip() or f"gvnccapture gave {took.returncode}"
+        except subprocess.TimeoutExpired as e:
+            text = f"gvnccapture had no picture in {MODE_S} s and said {e.output}"
+        try:
+            other = vncshot.Rfb(port=self.port).snapshot()
+            return f"{text}; another client got {other.width}x{other.height}"
+        except (OSError, ConnectionError) as e:
+            return f"{text}; another client: {e}"
 
     def modes(self, guest):
         """Goes through the gallery: each mode while it is on the screen."""
