@@ -474,6 +474,8 @@ static int on_update_request(struct vnc_client *c, const uint8_t *m, size_t len)
         return -1;
     }
     r = (struct rect){be16(m + 2), be16(m + 4), be16(m + 6), be16(m + 8)};
+    c->owes_all |=
+        m[1] == 0 && r.x == 0 && r.y == 0 && r.w >= c->told_width && r.h >= c->told_height;
     if (!rect_clip(&r, c->ui->screen->width, c->ui->screen->height)) {
         /* Asked by the size before a change: it still has to hear of the new one. */
         r = (struct rect){0, 0, 1, 1};
@@ -484,6 +486,8 @@ static int on_update_request(struct vnc_client *c, const uint8_t *m, size_t len)
     if (m[1] == 0) {
         sraRgnOr(c->rfb->modifiedRegion, region);
         vnc_bound_region(&c->rfb->modifiedRegion, REGION_MAX_RECTS);
+        sraRgnOr(c->owed, region);
+        vnc_bound_region(&c->owed, REGION_MAX_RECTS);
         vnc_ui_kick(c->ui);
     }
     sraRgnDestroy(region);
@@ -740,22 +744,43 @@ static bool update_due(const struct vnc_client *c)
            (!sraRgnEmpty(r->modifiedRegion) || r->newFBSizePending);
 }
 
+/* After an update: the library takes the request as answered, whatever part of it one slice was. */
+static void still_owed(struct vnc_client *c, bool resized)
+{
+    if (resized && c->owes_all) {
+        sraRegionPtr all = sraRgnCreateRect(0, 0, c->told_width, c->told_height);
+
+        sraRgnOr(c->rfb->modifiedRegion, all);
+        sraRgnOr(c->owed, all);
+        sraRgnDestroy(all);
+    }
+    sraRgnAnd(c->owed, c->rfb->modifiedRegion);
+    sraRgnOr(c->rfb->requestedRegion, c->owed);
+    c->owes_all &= !sraRgnEmpty(c->owed);
+    c->more = c->out_len > 0 && !sraRgnEmpty(c->owed) && update_due(c);
+}
+
 static void encode(struct vnc_client *c)
 {
     rfbScreenInfoPtr s = c->ui->screen;
     int slices = s->progressiveSliceHeight > 0 ? s->height / s->progressiveSliceHeight + 2 : 1;
+    bool resized;
 
     if (lseek(c->out_fd, 0, SEEK_SET) != 0) {
         vnc_client_close(c);
         return;
     }
     /* A slice may lie outside what the client asked for: go on to the next then. */
+    resized = c->rfb->newFBSizePending;
     while (slices-- > 0 && lib_alive(c) && update_due(c) && c->out_len == 0) {
         if (c->rfb->newFBSizePending) {
             size_told(c);
         }
         rfbUpdateClient(c->rfb);
         c->out_len = lseek(c->out_fd, 0, SEEK_CUR);
+    }
+    if (lib_alive(c)) {
+        still_owed(c, resized);
     }
 }
 
@@ -765,6 +790,7 @@ void vnc_client_push(struct vnc_client *c)
         vnc_client_close(
             c); /* the library let go of it: failed authentication, or another client wanted to be alone */
     }
+    c->more = false;
     flush(c);
     if (c->in_len > 0 && c->out_len == 0 && !c->closing) {
         vnc_client_process(c); /* was put off while answers waited */
@@ -788,8 +814,11 @@ struct vnc_client *vnc_client_create(struct vnc_ui *ui, int slot, int fd)
     if (ui->scratch_fd < 0) {
         ui->scratch_fd = memfd_create("vnc-message", MFD_CLOEXEC);
     }
-    if (c == NULL || ui->scratch_fd < 0 ||
+    if (c == NULL || ui->scratch_fd < 0 || (c->owed = sraRgnCreate()) == NULL ||
         (c->out_fd = memfd_create("vnc-output", MFD_CLOEXEC)) < 0) {
+        if (c != NULL && c->owed != NULL) {
+            sraRgnDestroy(c->owed);
+        }
         free(c);
         close(fd);
         return NULL;
@@ -811,6 +840,7 @@ void vnc_client_destroy(struct vnc_client *c)
         }
         rfbClientConnectionGone(c->rfb);
     }
+    sraRgnDestroy(c->owed);
     close(c->out_fd);
     close(c->fd);
     free(c->ws);

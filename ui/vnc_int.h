@@ -12,7 +12,8 @@
  * number (dup2); a read beyond it is end-of-file, never a wait. For updates the client's output
  * file is behind it, where writes always succeed; we send from there to the socket as it takes
  * data, and ask for no further update until all is sent. An update is bounded by
- * VNC_UPDATE_MAX_BYTES through the library's progressive slices.
+ * VNC_UPDATE_MAX_BYTES through the library's progressive slices; a client that asks for more than
+ * that outright gets it as several updates, because it may not ask again before it has all.
  */
 #include <pthread.h>
 #include <rfb/rfb.h>
@@ -127,7 +128,10 @@ struct vnc_client {
     uint64_t stall_ns; /* when it is given up for not reading; 0: no output waits */
     uint64_t since_ns; /* connected */
     size_t in_len;
-    uint32_t skip; /* bytes of cut text to throw away */
+    uint32_t skip;     /* bytes of cut text to throw away */
+    sraRegionPtr owed; /* asked for outright, and not sent yet */
+    bool owes_all;     /* ... the whole picture, whatever size it has by now */
+    bool more;         /* the rest of that can go out at once */
     bool ext_keys;
     int32_t led_encoding;         /* how it wants to hear of LEDs: ENCODING_*_LEDS; 0: not at all */
     bool motion_change;           /* it can send movement instead of positions */

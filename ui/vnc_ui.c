@@ -416,6 +416,9 @@ static int deadlines(struct vnc_ui *ui, int max_wait_ms)
         struct vnc_client *c = ui->clients[i];
         uint64_t when, ms;
 
+        if (c != NULL && c->more && !vnc_client_unsent(c)) {
+            max_wait_ms = 0;
+        }
         if (c == NULL || (c->deadline_ns == 0 && c->stall_ns == 0)) {
             continue;
         }

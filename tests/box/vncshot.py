@@ -34,6 +34,18 @@ def vga_font(rom):
     return rom[at:at + 4096]
 
 
+def write_png(path, width, height, rgb):
+    """Writes 3 bytes for each pixel as PNG."""
+    rows = b"".join(b"\0" + rgb[y * width * 3:(y + 1) * width * 3] for y in range(height))
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    with open(path, "wb") as f:
+        f.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+                + chunk(b"IDAT", zlib.compress(rows, 6)) + chunk(b"IEND", b""))
+
+
 class Rfb:
     """A connection. pixels: bytearray of width*height XRGB words, as last drawn."""
 
@@ -113,15 +125,20 @@ class Rfb:
         return rects
 
     def snapshot(self):
-        """Draws the whole screen once; the size may have changed in between."""
+        """Draws the whole screen once; the size may have changed in between. A big one comes as several updates."""
         self.request(False)
+        missing = bytearray()
         while True:
+            if len(missing) != self.width * self.height:
+                missing = bytearray(b"\1" * (self.width * self.height))
             size = self.width, self.height
             rects = self.read_message()
-            if size == (self.width, self.height) and sum(w * h for _, _, w, h in rects) >= self.width * self.height:
-                return self
-            if rects and size == (self.width, self.height):
-                self.request(False)
+            if size == (self.width, self.height):
+                for x, y, w, h in rects:
+                    for at in range(y * self.width + x, (y + h) * self.width + x, self.width):
+                        missing[at:at + w] = bytes(w)
+                if 1 not in missing:
+                    return self
 
     def key(self, sym, down=None):
         """A key by name or character; pressed and released when down is None."""
@@ -187,19 +204,9 @@ class Rfb:
 
     def png(self, path):
         """Writes what was drawn as PNG."""
-        rows = bytearray()
-        for y in range(self.height):
-            row = self.pixels[y * self.width * 4:(y + 1) * self.width * 4]
-            rgb = bytearray(self.width * 3)
-            rgb[0::3], rgb[1::3], rgb[2::3] = row[2::4], row[1::4], row[0::4]
-            rows += b"\0" + rgb
-
-        def chunk(kind, data):
-            return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-        with open(path, "wb") as f:
-            f.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", self.width, self.height, 8, 2, 0, 0, 0))
-                    + chunk(b"IDAT", zlib.compress(bytes(rows), 6)) + chunk(b"IEND", b""))
+        rgb = bytearray(self.width * self.height * 3)
+        rgb[0::3], rgb[1::3], rgb[2::3] = self.pixels[2::4], self.pixels[1::4], self.pixels[0::4]
+        write_png(path, self.width, self.height, rgb)
 
     def close(self):
         """Ends the connection."""
