@@ -119,7 +119,7 @@ def plain(m):
     m.values(vga.gr(0x0b, 0) + vga.gr(5, 0x40))
 
 
-def program(number, rounds=20):
+def program(number, rounds=12):
     def script(m, out):
         seed = "seed %d.%d" % (vgaprobe.SEED, number)
         rng = random.Random(seed)

@@ -84,7 +84,7 @@ def answers(m, lines):
     return values
 
 
-def program(number, rounds=40):
+def program(number, rounds=20):
     def script(m, out):
         seed = "seed %d.%d" % (vgaprobe.SEED, number)
         rng = random.Random(seed)

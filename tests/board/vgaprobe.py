@@ -47,6 +47,7 @@ class Probe:
         return width, height, pixels
 
     def memory(self, label, size=1 << 18, at=0):
+        self.m.inb(0x3cc)  # behind the writes that the hypervisor buffers
         self.out(label + ": memory", base64.b64decode(self.m.cmd("b64read %#x %d" % (self.lfb + at, size))))
 
     def registers(self, label):
