@@ -53,6 +53,8 @@ void vga_update_window(struct vga *v)
     const uint8_t *g = v->r.gfx;
     unsigned map = g[GFX_MISC] >> 2 & 3;
 
+    /* DEVIATION: bit 1 of the miscellaneous output register does not close the window, because drivers of linear
+     * frame buffers leave it clear (Linux's bochs writes 1 there) and others start from that; nor does the peer. */
     v->h.win_first = first[map];
     v->h.win_len = len[map];
     v->h.win_map = v->h.win_linear || (v->r.seq[SEQ_MEM_MODE] & SEQ_MEM_CHAIN4) ? WIN_CHAIN4
@@ -332,6 +334,7 @@ void vga_linear_write(struct vga *v, uint64_t addr, const uint8_t *buf, uint32_t
     if (have > 0) {
         memcpy(v->h.mem + addr, buf, have);
         vga_touch(v, (uint32_t)addr, have);
+        v->h.font_dirty = true; /* every fourth byte is of plane 2 */
     }
 }
 
@@ -448,7 +451,7 @@ void vga_window_write(struct vga *v, uint32_t off, const uint8_t *buf, uint32_t 
             }
         }
     }
-    v->h.font_dirty |= (map_mask & 4) && v->h.win_map != WIN_CHAIN4;
+    v->h.font_dirty |= (map_mask & 4) != 0;
     vga_touch(v, (uint32_t)(addr >> shift) * 4,
               (uint32_t)((addr + len - 1) >> shift) * 4 + 4 - (uint32_t)(addr >> shift) * 4);
 }

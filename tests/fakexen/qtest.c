@@ -531,6 +531,30 @@ static void x_modified(struct fx_client *c, struct words *ws, FILE *out)
     fprintf(out, "OK %u", found);
 }
 
+/* xen copy DST SRC BYTES [ROWS DST_PITCH SRC_PITCH]: what a guest's memmove does; both are RAM (video memory is) */
+static void x_copy(struct fx_client *c, struct words *ws, FILE *out)
+{
+    uint64_t bytes = num(ws, 4), rows = ws->n > 5 ? num(ws, 5) : 1;
+    char error[160];
+    uint8_t *buf = bytes && bytes <= MAX_BLOCK ? malloc(bytes) : NULL;
+
+    if (!buf || (ws->n != 5 && ws->n != 8)) {
+        fprintf(out, "ERR copy: wrong arguments");
+        free(buf);
+        return;
+    }
+    for (uint64_t i = 0; i < rows; i++) {
+        if (!block(c, num(ws, 3) + i * num(ws, 7), buf, bytes, true, error, sizeof(error)) ||
+            !block(c, num(ws, 2) + i * num(ws, 6), buf, bytes, false, error, sizeof(error))) {
+            fprintf(out, "FAIL %s", error);
+            free(buf);
+            return;
+        }
+    }
+    fprintf(out, "OK");
+    free(buf);
+}
+
 /* xen dirty [enodata 0|1]: what is tracked; makes tracking fail as during a migration */
 static void x_dirty(struct fx_client *c, struct words *ws, FILE *out)
 {
@@ -761,7 +785,7 @@ static const struct {
     { "kill", x_kill },         { "wait_exit", x_wait_exit }, { "start_time", x_start_time },
     { "vcpu", x_vcpu },         { "spin", x_spin },          { "quit", x_quit },
     { "port_new", x_port_new }, { "port_raise", x_port_raise }, { "port_wait", x_port_wait },
-    { "wait_mem", x_wait_mem },
+    { "wait_mem", x_wait_mem },   { "copy", x_copy },
 };
 
 static void xen_command(struct fx_client *c, struct words *ws, FILE *out)

@@ -35,6 +35,7 @@ struct platform {
     unsigned holds; /* guestmem_hold() depth */
     uint64_t vram_gpa; /* where the last vram_place() put it */
     bool fail_vram_place;
+    bool vram_untouched; /* the guest itself wrote nothing: vram_dirty() has no page to tell */
 };
 
 struct harness {

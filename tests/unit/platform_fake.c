@@ -130,7 +130,7 @@ int vram_place(struct vram *v, uint64_t gpa)
 void vram_dirty(struct vram *v, unsigned first_page, unsigned n, uint8_t *bitmap)
 {
     (void)first_page;
-    memset(bitmap, 0xff, (n + 7) / 8);
+    memset(bitmap, v->plat->vram_untouched ? 0 : 0xff, (n + 7) / 8);
     v->tracking = true;
 }
 
