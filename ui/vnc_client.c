@@ -474,6 +474,8 @@ static int on_update_request(struct vnc_client *c, const uint8_t *m, size_t len)
         return -1;
     }
     r = (struct rect){be16(m + 2), be16(m + 4), be16(m + 6), be16(m + 8)};
+    c->owes_all |=
+        m[1] == 0 && r.x == 0 && r.y == 0 && r.w >= c->told_width && r.h >= c->told_height;
     if (!rect_clip(&r, c->ui->screen->width, c->ui->screen->height)) {
         /* Asked by the size before a change: it still has to hear of the new one. */
         r = (struct rect){0, 0, 1, 1};
@@ -742,16 +744,34 @@ static bool update_due(const struct vnc_client *c)
            (!sraRgnEmpty(r->modifiedRegion) || r->newFBSizePending);
 }
 
+/* After an update: the library takes the request as answered, whatever part of it one slice was. */
+static void still_owed(struct vnc_client *c, bool resized)
+{
+    if (resized && c->owes_all) {
+        sraRegionPtr all = sraRgnCreateRect(0, 0, c->told_width, c->told_height);
+
+        sraRgnOr(c->rfb->modifiedRegion, all);
+        sraRgnOr(c->owed, all);
+        sraRgnDestroy(all);
+    }
+    sraRgnAnd(c->owed, c->rfb->modifiedRegion);
+    sraRgnOr(c->rfb->requestedRegion, c->owed);
+    c->owes_all &= !sraRgnEmpty(c->owed);
+    c->more = c->out_len > 0 && !sraRgnEmpty(c->owed) && update_due(c);
+}
+
 static void encode(struct vnc_client *c)
 {
     rfbScreenInfoPtr s = c->ui->screen;
     int slices = s->progressiveSliceHeight > 0 ? s->height / s->progressiveSliceHeight + 2 : 1;
+    bool resized;
 
     if (lseek(c->out_fd, 0, SEEK_SET) != 0) {
         vnc_client_close(c);
         return;
     }
     /* A slice may lie outside what the client asked for: go on to the next then. */
+    resized = c->rfb->newFBSizePending;
     while (slices-- > 0 && lib_alive(c) && update_due(c) && c->out_len == 0) {
         if (c->rfb->newFBSizePending) {
             size_told(c);
@@ -759,11 +779,8 @@ static void encode(struct vnc_client *c)
         rfbUpdateClient(c->rfb);
         c->out_len = lseek(c->out_fd, 0, SEEK_CUR);
     }
-    /* The library takes the request as answered, whatever part of it one slice was. */
-    if (lib_alive(c) && !sraRgnEmpty(c->owed)) {
-        sraRgnAnd(c->owed, c->rfb->modifiedRegion);
-        sraRgnOr(c->rfb->requestedRegion, c->owed);
-        c->more = c->out_len > 0 && update_due(c);
+    if (lib_alive(c)) {
+        still_owed(c, resized);
     }
 }
 

@@ -522,6 +522,84 @@ static int by_hand(struct fixture *f, struct vnc_config *cfg)
     return pair[1];
 }
 
+/* The next bytes for a client served by hand; buf NULL: thrown away. false: they do not come. */
+static bool take(struct fixture *f, int fd, uint8_t *buf, size_t len)
+{
+    static uint8_t waste[1 << 16];
+    uint64_t end = now_ms() + 1000;
+
+    while (len > 0 && now_ms() < end) {
+        ssize_t n = recv(fd, buf != NULL ? buf : waste, buf != NULL || len < sizeof(waste) ? len : sizeof(waste), MSG_DONTWAIT);
+
+        if (n > 0) {
+            buf = buf != NULL ? buf + n : NULL;
+            len -= (size_t)n;
+        } else {
+            turn(f);
+            assert_true(vnc_ui_turn(f->v->ui, 0));
+        }
+    }
+    return len == 0;
+}
+
+/* How many bytes of raw pixels come after the news of that size, at most as many as the picture has. */
+static size_t pixels_after_resize(struct fixture *f, int fd, int width, int height)
+{
+    size_t got = 0;
+    bool told = false;
+    uint8_t m[12];
+
+    while (got < (size_t)width * (size_t)height * 4 && take(f, fd, m, 4)) {
+        for (unsigned rects = (unsigned)m[2] << 8 | m[3]; rects > 0; rects--) {
+            size_t bytes;
+
+            assert_true(take(f, fd, m, 12));
+            bytes = (size_t)(m[4] << 8 | m[5]) * (size_t)(m[6] << 8 | m[7]) * 4;
+            if (m[8] != 0) { /* DesktopSize; raw is 0 */
+                assert_int_equal(bytes, width * height * 4);
+                told = true;
+            } else {
+                assert_true(take(f, fd, NULL, bytes));
+                got += told ? bytes : 0;
+            }
+        }
+    }
+    return got;
+}
+
+/* The guest changes the size while such a picture is on its way: then it is the new one, whole, that the client has asked for. */
+static void test_resize_within_the_whole_picture(void **state)
+{
+    static const uint8_t ask[] = {2, 0, 0, 2, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x21, 3, 0, 0, 0, 0, 0, 0x07, 0x80, 0x04, 0xb0};
+    static const int sizes[][2] = {{1280, 720}, {640, 480}, {1920, 1080}};
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        int fd;
+
+        f->width = 1920;
+        f->height = 1200; /* three updates */
+        paint(f, 3);
+        fd = by_hand(f, &cfg);
+        take(f, fd, NULL, 12 + 2 + 4 + 24 + 10); /* up to ServerInit and its name */
+        assert_int_equal(write(fd, ask, sizeof(ask)), sizeof(ask));
+        assert_true(vnc_ui_turn(f->v->ui, 0));
+        assert_in_range(f->v->ui->clients[0]->out_len, VNC_UPDATE_MAX_BYTES / 2, VNC_UPDATE_MAX_BYTES + 4096);
+        f->width = sizes[i][0];
+        f->height = sizes[i][1];
+        paint(f, 4);
+        while (f->v->ui->width != f->width || f->v->ui->height != f->height) {
+            turn(f);
+            assert_true(vnc_ui_turn(f->v->ui, 0));
+        }
+        assert_int_equal(pixels_after_resize(f, fd, f->width, f->height), f->width * f->height * 4);
+        close(fd);
+        vnc_destroy(f->v);
+        f->v = NULL;
+    }
+}
+
 /* What waits for a viewer that does not read is bounded, and so is the time it is kept. */
 static void test_stalled_viewer_is_dropped(void **state)
 {
@@ -803,7 +881,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_picture),   T(test_first_request_gets_the_picture),
-        T(test_one_request_gets_the_whole_picture), T(test_resize),     T(test_resize_unknown_to_client), T(test_cursor),  T(test_keys),
+        T(test_one_request_gets_the_whole_picture), T(test_resize_within_the_whole_picture), T(test_resize),     T(test_resize_unknown_to_client), T(test_cursor),  T(test_keys),
         T(test_pointer),   T(test_password),   T(test_challenge_is_random), T(test_old_protocols),            T(test_ports),   T(test_ipv6),
         T(test_unix_socket), T(test_stopped_viewer), T(test_stalled_viewer_is_dropped), T(test_silent_client_is_dropped),
         T(test_garbage),   T(test_single_bytes),
