@@ -770,8 +770,8 @@ static void encode(struct vnc_client *c)
         vnc_client_close(c);
         return;
     }
-    /* A slice may lie outside what the client asked for: go on to the next then. */
     resized = c->rfb->newFBSizePending;
+    /* A slice may lie outside what the client asked for: go on to the next then. */
     while (slices-- > 0 && lib_alive(c) && update_due(c) && c->out_len == 0) {
         if (c->rfb->newFBSizePending) {
             size_told(c);

@@ -526,7 +526,7 @@ static int by_hand(struct fixture *f, struct vnc_config *cfg)
 static bool take(struct fixture *f, int fd, uint8_t *buf, size_t len)
 {
     static uint8_t waste[1 << 16];
-    uint64_t end = now_ms() + 1000;
+    uint64_t end = now_ms() + TIMEOUT_MS;
 
     while (len > 0 && now_ms() < end) {
         ssize_t n = recv(fd, buf != NULL ? buf : waste, buf != NULL || len < sizeof(waste) ? len : sizeof(waste), MSG_DONTWAIT);
