@@ -167,6 +167,8 @@ struct draw {
     bool redraw;            /* look at everything */
     bool force;             /* and mark everything as changed */
     bool changed;
+    uint32_t scan_mask,
+        scan_bits; /* address bits that this line's scan line replaces, and what by */
 };
 
 /* ---- colours ---- */
@@ -427,16 +429,33 @@ static const struct {
     [VGA_RGB8888] = {line_8888, 1, 4},
 };
 
-/* len bytes of video memory at addr, as the CRTC sees them: wrapped; zeros where there is no
- * memory. */
-static const uint8_t *row_bytes(struct vga *v, const struct vga_mode *m, uint32_t addr,
-                                uint32_t len)
+/* What the CRTC makes of a byte address: scan line bits in place of some (CGA's banks, so a row that
+ * runs over the end of a bank goes on at its beginning), then the wrap. */
+static uint32_t crtc_address(const struct draw *w, uint32_t addr)
 {
-    if ((uint64_t)addr + len <= (uint64_t)m->wrap + 1 && (uint64_t)addr + len <= v->h.size) {
-        return v->h.mem + addr;
+    return ((addr & ~w->scan_mask) | w->scan_bits) & w->m->wrap;
+}
+
+/* Bytes of the len at addr that follow each other in memory, too. */
+static uint32_t contiguous(const struct draw *w, uint32_t addr, uint32_t len)
+{
+    uint32_t bank = w->scan_mask & (0 - w->scan_mask); /* the lowest replaced bit; 0: none */
+
+    return bank == 0 ? len : min32(len, bank - addr % bank);
+}
+
+/* len bytes of video memory at addr, as the CRTC sees them; zeros where there is no memory. */
+static const uint8_t *row_bytes(struct draw *w, uint32_t addr, uint32_t len)
+{
+    struct vga *v = w->v;
+    uint32_t at = crtc_address(w, addr);
+
+    if (contiguous(w, addr, len) == len && (uint64_t)at + len <= (uint64_t)w->m->wrap + 1 &&
+        (uint64_t)at + len <= v->h.size) {
+        return v->h.mem + at;
     }
     for (uint32_t i = 0; i < len; i++) {
-        uint32_t a = (addr + i) & m->wrap;
+        uint32_t a = crtc_address(w, addr + i);
 
         v->h.gather[i] = a < v->h.size ? v->h.mem[a] : 0;
     }
@@ -444,13 +463,25 @@ static const uint8_t *row_bytes(struct vga *v, const struct vga_mode *m, uint32_
 }
 
 /* Any changed page in [addr, addr + len), wrapped? */
-static bool row_dirty(const struct vga *v, const struct vga_mode *m, uint32_t addr, uint32_t len)
+static bool pages_dirty(const struct vga *v, const struct vga_mode *m, uint32_t addr, uint32_t len)
 {
     for (uint64_t a = addr; a < (uint64_t)addr + len + PAGE - 1; a += PAGE) {
         uint64_t last = (uint64_t)addr + len - 1;
         uint32_t page = (uint32_t)((a < last ? a : last) & m->wrap) / PAGE;
 
         if (page < VGA_PAGES_MAX && (v->h.dirty[page >> 3] >> (page & 7) & 1)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The same for the bytes of a row. */
+static bool row_dirty(const struct draw *w, uint32_t addr, uint32_t len)
+{
+    for (uint32_t n; len > 0; addr += n, len -= n) {
+        n = contiguous(w, addr, len);
+        if (pages_dirty(w->v, w->m, crtc_address(w, addr), n)) {
             return true;
         }
     }
@@ -465,7 +496,7 @@ static uint32_t *render_line(struct draw *w, uint32_t y, uint32_t addr, uint32_t
     uint32_t unit = formats[w->m->format].unit_pixels;
     uint32_t n = len / formats[w->m->format].unit_bytes * unit;
 
-    formats[w->m->format].line(v, row_bytes(v, w->m, addr, len), line, n);
+    formats[w->m->format].line(v, row_bytes(w, addr, len), line, n);
     line += pan;
     if (w->m->dot_double) {
         line = v->h.line;
@@ -529,30 +560,27 @@ static void draw_graphics(struct draw *w)
     uint32_t scan = m->row_first;
     uint32_t rep = 0;
     uint32_t pan = m->pan;
-    uint32_t shown = UINT32_MAX; /* address whose pixels h.line holds */
+    uint32_t shown = UINT32_MAX; /* address whose pixels h.line holds, */
+    uint32_t shown_bits = 0;     /* with these scan line bits */
     uint32_t *line = v->h.line;
     bool any = collect_dirty(w);
 
+    w->scan_mask = m->cga_bit[0] | m->cga_bit[1];
     for (uint32_t y = 0; y < w->height && (any || has_overlay); y++) {
-        uint32_t a = addr;
         uint32_t len = (source_px + pan + unit - 1) / unit * formats[m->format].unit_bytes;
         bool over = has_overlay && v->h.adapter->overlaps(v, y);
         bool was_over = y >= v->h.overlay_first && y <= v->h.overlay_last;
 
-        for (unsigned k = 0; k < 2; k++) {
-            if (m->cga_bit[k] != 0) {
-                a = (a & ~m->cga_bit[k]) | (scan >> k & 1 ? m->cga_bit[k] : 0);
-            }
-        }
-        a &= m->wrap;
+        w->scan_bits = (scan & 1 ? m->cga_bit[0] : 0) | (scan & 2 ? m->cga_bit[1] : 0);
         if (over) {
             overlay_first = min32(overlay_first, y);
             overlay_last = y;
         }
-        if (w->redraw || over || was_over || row_dirty(v, m, a, len)) {
-            if (shown != a || over) {
-                line = render_line(w, y, a, len, pan);
-                shown = over ? UINT32_MAX : a;
+        if (w->redraw || over || was_over || row_dirty(w, addr, len)) {
+            if (shown != addr || shown_bits != w->scan_bits || over) {
+                line = render_line(w, y, addr, len, pan);
+                shown = over ? UINT32_MAX : addr;
+                shown_bits = w->scan_bits;
             }
             w->changed |= emit(v, w->d, y, 0, w->width, line, w->force);
         }

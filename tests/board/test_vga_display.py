@@ -146,6 +146,34 @@ def test_address_wraps(t, m, view, adapter):
 
 
 @on_both
+def test_cga_banks_wrap(t, m, view, adapter):
+    """The scan line takes the place of an address bit: a row that runs over the end of its bank goes on at its beginning."""
+    vga.set_mode(m, "mode04")
+    vga.default_palette(m)
+    m.write(0x10000, random.Random(7).randbytes(0x4000))
+    m.cmd("xen movs 4 w 0xb8000 0x10000 0x1000")
+    m.inb(0x3cc)
+    memory = m.read(view.probe.lfb, 0x8000)  # planes 0 and 1 of each address hold four pixels each
+
+    def indices(start, y):
+        out = []
+        for i in range(40):
+            at = (start * 4 + y // 4 * 160 + i * 4) & 0x3fff | (y >> 1 & 1) << 14
+            out += [memory[at + k] >> shift & 3 for k in (0, 1) for shift in (6, 4, 2, 0)]
+        return out
+
+    colours = {}
+    for start in (0, 0xfe0, 0x1000 - 81, 0x800):
+        rows = view.rows(vga.crtc(0x0c, start >> 8), vga.crtc(0x0d, start & 0xff))
+        for y in range(400):
+            pixels = [rows[y][6 * x:6 * x + 3] for x in range(320)]
+            for x, index in enumerate(indices(start, y)):
+                want = colours.setdefault(index, pixels[x])
+                t.equal(pixels[x], want, "%s, start %#x, %d,%d" % (adapter, start, x, y))
+    t.equal(len(set(colours.values())), 4, "colours")
+
+
+@on_both
 def test_blanking(t, m, view, adapter):
     """Screen off in SR1, CRTC reset, palette closed: black of the same size, and back."""
     for show in (planar_noise, chained_noise, text_noise):

@@ -89,7 +89,6 @@ LIMITS = (
     ("crtc[07]", 0x10, 0x10, ("text",), "the same, bit 8"),
     ("crtc[09]", 0x40, 0x40, ("text",), "the same, bit 9"),
 )
-WRAP = 1 << 18
 PORTS = {"seq": 0x3c4, "gr": 0x3ce, "crtc": 0x3d4}
 
 
@@ -130,9 +129,10 @@ def limited(r):
         new["crtc[18]"] = split & 0xff
         new["crtc[07]"] = new["crtc[07]"] & ~0x10 | split >> 4 & 0x10
         new["crtc[09]"] = new["crtc[09]"] & ~0x40 | split >> 3 & 0x40
-    # The peer does not wrap the address at 256 KiB.
-    pitch = min(new["crtc[13]"], (WRAP - 0x400) // (-(-height_of(new) // rows) * 8))
-    start = min(new["crtc[0c]"] << 8 | new["crtc[0d]"], (WRAP - 0x400 - pitch * 8 * -(-height_of(new) // rows)) // 4)
+    # The peer does not wrap the address at 256 KiB, nor at the end of a CGA bank.
+    room = (0x4000 if kind == "cga" else 1 << 18) - 0x400
+    pitch = min(new["crtc[13]"], room // (-(-height_of(new) // rows) * 8))
+    start = min(new["crtc[0c]"] << 8 | new["crtc[0d]"], (room - pitch * 8 * -(-height_of(new) // rows)) // 4)
     new.update({"crtc[13]": pitch, "crtc[0c]": start >> 8, "crtc[0d]": start & 0xff})
     lines = ["outb 0x3c2 %#x" % (r["port 0x3cc"] | 3)] + vga.crtc(0x11, r["crtc[11]"] & 0x7f)
     for name, value in new.items():

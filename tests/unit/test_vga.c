@@ -547,6 +547,17 @@ static void test_cga_picture(void **state)
         assert_int_equal(pixel(s, 2 * i + 1, 2 * 2 + 1), dac_color(colors[i]));
         assert_int_equal(pixel(s, 8 + 2 * i, 2 * 3), dac_color(colors[3 - i]));
     }
+    /* A row that runs over the end of its bank goes on at the bank's beginning, and what changes there is seen. */
+    crtc_w(h, 0x0c, 0x0f);
+    crtc_w(h, 0x0d, 0xec); /* 20 characters before the end */
+    screen_look(s);
+    harness_write(h, 0xb8000, 1, 0x1b);
+    harness_write(h, 0xba000, 1, 0xe4);
+    screen_look(s);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(pixel(s, 320 + 2 * i, 0), dac_color(colors[i]));
+        assert_int_equal(pixel(s, 320 + 2 * i, 2), dac_color(colors[3 - i]));
+    }
 }
 
 static void test_nobody_looks(void **state)
