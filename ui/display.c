@@ -149,7 +149,7 @@ static bool report(struct display *d)
         d->dirty.count = 0;
         rects_add(&d->dirty, (struct rect){0, 0, d->width, d->height});
     }
-    for (int v = 0; v < d->viewer_count; v++) {
+    for (int v = 0; v < d->viewer_count && any; v++) {
         struct viewer *vw = &d->viewers[v];
 
         if (!vw->active) {
@@ -162,9 +162,6 @@ static bool report(struct display *d)
             const struct rect *r = &d->dirty.r[i];
 
             vw->ops->updated(vw->ui, r->x, r->y, r->w, r->h);
-        }
-        if (vw->ops->refreshed != NULL) {
-            vw->ops->refreshed(vw->ui);
         }
     }
     d->dirty.count = 0;
@@ -207,28 +204,11 @@ static void arm(struct display *d, uint64_t deadline_ns)
     }
 }
 
-/* Can any viewer use a picture now? */
-static bool wanted(const struct display *d)
-{
-    for (int i = 0; i < d->viewer_count; i++) {
-        const struct viewer *v = &d->viewers[i];
-
-        if (v->active && (v->ops->wants == NULL || v->ops->wants(v->ui))) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void tick(void *arg)
 {
     struct display *d = arg;
 
     if (d->active == 0) {
-        return;
-    }
-    if (loop_now(d->loop, LOOP_HOST) < d->last_ns + DISPLAY_IDLE_NS && !wanted(d)) {
-        arm(d, d->last_ns + DISPLAY_IDLE_NS);
         return;
     }
     if (pthread_mutex_trylock(&d->lock) != 0) {
@@ -247,14 +227,6 @@ static void tick(void *arg)
     }
     pthread_mutex_unlock(&d->lock);
     arm(d, d->last_ns + d->interval_ns);
-}
-
-void display_wanted(struct display *d)
-{
-    uint64_t now = loop_now(d->loop, LOOP_HOST);
-    uint64_t next = d->last_ns + DISPLAY_REFRESH_NS;
-
-    arm(d, next > now ? next : now);
 }
 
 void display_kick(struct display *d)

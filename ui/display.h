@@ -64,12 +64,6 @@ struct display_viewer {
     void (*updated)(void *ui, int x, int y, int width, int height);
     /* Loop thread, not locked: the cursor's shape or place changed; see display_cursor_get(). */
     void (*cursor)(void *ui);
-    /* Loop thread, not locked: can the viewer use a new picture now? A picture that is replaced before anybody has
-     * fetched it costs as much as one that is seen: while no viewer can, one is drawn each DISPLAY_IDLE_NS only, so
-     * that whoever asks out of the blue gets none that is older. Who has said no calls display_wanted() later. */
-    bool (*wants)(void *ui);
-    /* Loop thread, display locked: a refresh is done, whether it changed anything or not. */
-    void (*refreshed)(void *ui);
 };
 /* Adds a viewer front end (one per server or window, not per client). It starts inactive. */
 int display_add_viewer(struct display *d, const struct display_viewer *viewer, void *ui);
@@ -78,8 +72,6 @@ void display_remove_viewer(struct display *d, void *ui);
 void display_viewer_active(struct display *d, void *ui, bool active);
 /* Loop thread: a fresh picture is wanted now (client asked, input happened). */
 void display_kick(struct display *d);
-/* Loop thread: a viewer can use a new picture again. */
-void display_wanted(struct display *d);
 /* Loop thread: one full synchronous refresh (screen shots). Without a viewer the surface stays
  * until the next one comes and goes, or display_release(). */
 void display_refresh_now(struct display *d);

@@ -488,11 +488,6 @@ static int on_update_request(struct vnc_client *c, const uint8_t *m, size_t len)
     }
     sraRgnDestroy(region);
     c->rfb->readyForSetColourMapEntries = TRUE;
-    if (atomic_load(&c->ui->v->parked) && !c->fresh) {
-        c->fresh = true;
-        c->fresh_after = atomic_load(&c->ui->v->refreshes) + 1;
-        atomic_store(&c->ui->v->await, true);
-    }
     return 10;
 }
 
@@ -741,15 +736,8 @@ static bool update_due(const struct vnc_client *c)
 {
     const struct _rfbClientRec *r = c->rfb;
 
-    return !c->fresh && c->ui->pixels != NULL && !sraRgnEmpty(r->requestedRegion) &&
+    return c->ui->pixels != NULL && !sraRgnEmpty(r->requestedRegion) &&
            (!sraRgnEmpty(r->modifiedRegion) || r->newFBSizePending);
-}
-
-bool vnc_client_wants_picture(const struct vnc_client *c)
-{
-    return !c->closing && (c->stage == VNC_WAIT_PICTURE ||
-                           (c->stage == VNC_NORMAL && c->rfb != NULL && !vnc_client_unsent(c) &&
-                            !sraRgnEmpty(c->rfb->requestedRegion)));
 }
 
 static void encode(struct vnc_client *c)
@@ -784,7 +772,6 @@ void vnc_client_push(struct vnc_client *c)
     if (c->stage == VNC_NORMAL && !c->closing && c->out_len == 0) {
         tell_input(c);
     }
-    c->fresh = c->fresh && (int)(atomic_load(&c->ui->v->refreshes) - c->fresh_after) < 0;
     if (c->stage == VNC_NORMAL && !c->closing && c->out_len == 0 && update_due(c)) {
         encode(c);
     }

@@ -61,11 +61,7 @@ struct vnc {
     atomic_bool want_picture; /* a client is connected */
     atomic_bool want_full;    /* ... and has no picture yet */
     atomic_bool want_kick;
-    atomic_bool want_update; /* a client waits for an update and can be sent one */
-    atomic_bool parked;      /* the display was told that none does: tell it when one does again */
-    atomic_uint refreshes;   /* counts them */
-    atomic_bool await;       /* wake the UI thread after the next one */
-    bool active;             /* loop thread: what the display was told */
+    bool active; /* loop thread: what the display was told */
 
     int wake_fd;          /* eventfd, loop thread to UI thread */
     pthread_mutex_t lock; /* everything below. Taken inside the display's lock, never around it */
@@ -137,8 +133,6 @@ struct vnc_client {
     bool motion_change;           /* it can send movement instead of positions */
     bool relative;                /* ... and was told to */
     int told_leds, told_absolute; /* -1: nothing yet */
-    unsigned fresh_after;         /* v->refreshes that its next update needs, if `fresh` */
-    bool fresh; /* it asked while the picture was left to age: the answer waits for a refresh */
     int told_width,
         told_height;  /* size of the picture as the client knows it; 0 before ServerInit */
     uint8_t keys[32]; /* held down */
@@ -195,8 +189,6 @@ void vnc_client_process(struct vnc_client *c);
 /* Encodes an update when one is wanted and the last one is sent, and sends. */
 void vnc_client_push(struct vnc_client *c);
 bool vnc_client_wants_input(const struct vnc_client *c);
-/* It waits for an update (or for its first picture), and nothing is still on its way to it. */
-bool vnc_client_wants_picture(const struct vnc_client *c);
 /* Something waits for the socket to take it. */
 bool vnc_client_unsent(const struct vnc_client *c);
 /* Nobody is there to read what waits. */

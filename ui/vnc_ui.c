@@ -334,21 +334,6 @@ static void count_viewers(struct vnc_ui *ui)
     ui->viewers = n;
 }
 
-/* Tells the loop thread whether a new picture would go anywhere. */
-static void tell_wanted(struct vnc_ui *ui)
-{
-    struct vnc *v = ui->v;
-    bool wants = false;
-
-    for (int i = 0; i < VNC_MAX_CLIENTS; i++) {
-        wants |= ui->clients[i] != NULL && vnc_client_wants_picture(ui->clients[i]);
-    }
-    atomic_store(&v->want_update, wants);
-    if (wants && atomic_exchange(&v->parked, false)) {
-        vnc_signal_loop(v);
-    }
-}
-
 static void drop(struct vnc_ui *ui, int slot)
 {
     vnc_client_destroy(ui->clients[slot]);
@@ -572,7 +557,6 @@ bool vnc_ui_turn(struct vnc_ui *ui, int max_wait_ms)
         }
     }
     count_viewers(ui);
-    tell_wanted(ui);
     return true;
 }
 

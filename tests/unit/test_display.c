@@ -57,9 +57,8 @@ static const struct display_source source_ops = {source_refresh, source_idle};
 
 struct watcher {
     int width, height;
-    unsigned resizes, updates, cursors, refreshed;
+    unsigned resizes, updates, cursors;
     struct rect last;
-    bool busy; /* can use no picture */
 };
 
 static void on_resized(void *ui, int width, int height)
@@ -84,17 +83,7 @@ static void on_cursor(void *ui)
     ((struct watcher *)ui)->cursors++;
 }
 
-static bool wants(void *ui)
-{
-    return !((struct watcher *)ui)->busy;
-}
-
-static void refreshed(void *ui)
-{
-    ((struct watcher *)ui)->refreshed++;
-}
-
-static const struct display_viewer viewer_ops = {on_resized, on_updated, on_cursor, wants, refreshed};
+static const struct display_viewer viewer_ops = {on_resized, on_updated, on_cursor};
 
 struct fixture {
     struct loop *loop;
@@ -210,46 +199,6 @@ static void test_interval_adapts(void **state)
         loop_advance(f->loop, 1ull * MS);
     }
     assert_in_range(f->s.refreshes, 9, 11);
-}
-
-/* A viewer that is busy with the last picture costs little; when it is done there is a new one at once, or after the usual
- * interval. Another viewer is served meanwhile. */
-static void test_nobody_wants(void **state)
-{
-    struct fixture *f = *state;
-    struct watcher other = {.busy = true};
-
-    display_viewer_active(f->d, &f->w, true);
-    f->s.touch = 1000;
-    loop_advance(f->loop, 100ull * MS);
-    f->w.busy = true;
-    f->s.refreshes = 0;
-    loop_advance(f->loop, 1000ull * MS);
-    display_kick(f->d);
-    loop_advance(f->loop, 1100ull * MS);
-    assert_in_range(f->s.refreshes, 8, 9); /* every 250 ms */
-    f->s.refreshes = 0;
-    f->w.busy = false;
-    f->s.touch = 0;
-    f->w.refreshed = 0;
-    display_wanted(f->d);
-    loop_advance(f->loop, 0);
-    assert_int_equal(f->s.refreshes, 1);
-    assert_int_equal(f->w.refreshed, 1); /* although nothing changed */
-    f->w.busy = true;
-    loop_advance(f->loop, 10ull * MS);
-    f->w.busy = false;
-    display_wanted(f->d);
-    loop_advance(f->loop, 19ull * MS);
-    assert_int_equal(f->s.refreshes, 1);
-    loop_advance(f->loop, 1ull * MS);
-    assert_int_equal(f->s.refreshes, 2);
-    assert_int_equal(display_add_viewer(f->d, &viewer_ops, &other), 0);
-    display_viewer_active(f->d, &other, true);
-    f->s.refreshes = 0;
-    loop_advance(f->loop, 300ull * MS);
-    assert_in_range(f->s.refreshes, 9, 11);
-    display_remove_viewer(f->d, &other);
 }
 
 static void test_resize_in_refresh(void **state)
@@ -412,7 +361,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_nobody_looks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_first_and_last_viewer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_interval_adapts, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_nobody_wants, setup, teardown),
         cmocka_unit_test_setup_teardown(test_resize_in_refresh, setup, teardown),
         cmocka_unit_test_setup_teardown(test_skips_when_locked, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dirty_is_clipped, setup, teardown),
