@@ -412,9 +412,18 @@ static void line_888(const struct vga *v, const uint8_t *src, uint32_t *out, uin
 
 static void line_8888(const struct vga *v, const uint8_t *src, uint32_t *out, uint32_t n)
 {
+    uint32_t i = 0;
+
     (void)v;
-    memcpy(out, src, n * sizeof(*out));
-    for (uint32_t i = 0; i < n; i++) {
+    for (; i + 4 <= n; i += 4) {
+        px32 p;
+
+        memcpy(&p, src + 4 * i, sizeof(p));
+        p &= 0xffffff;
+        memcpy(out + i, &p, sizeof(p));
+    }
+    for (; i < n; i++) {
+        memcpy(out + i, src + 4 * i, sizeof(*out));
         out[i] &= 0xffffff;
     }
 }

@@ -119,7 +119,8 @@ def graphics(m, out):
         s.picture(mode)
         m.values(vga.crtc(0x0d, 0x50))
         s.picture(mode + " start address")
-        m.values(vga.crtc(0x0d, 0) + vga.crtc(0x13, 0x30))
+        # In CGA's banks not so much that a row runs over a bank's end: the peer goes on in the other bank there.
+        m.values(vga.crtc(0x0d, 0) + vga.crtc(0x13, 0x12 if mode == "mode04" else 0x30))
         s.picture(mode + " offset")
         planes = 0x0f if mode == "mode04" else 0x05  # the peer masks memory planes there, not pixel bits
         m.values(vga.attr(0x12, planes) + vga.attr(0x14, 0x0d) + vga.attr(0x10, 0xc1 if mode == "mode13" else 0x81) +
