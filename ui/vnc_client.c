@@ -24,8 +24,9 @@ enum {
     REPLY_MAX = 16 << 10,    /* bytes of answers that may wait before input is left unread */
     REGION_MAX_RECTS = 16,   /* of what a client asks for; beyond it is their bounding box */
 };
-static const uint64_t first_ns = 100000000ull;        /* for a browser to say GET */
-static const uint64_t version_ns = 10000000000ull;    /* from connect to the client's version */
+static const uint64_t first_ns = 100000000ull;     /* for a browser to say GET */
+static const uint64_t version_ns = 10000000000ull; /* from connect to the client's version */
+static const uint64_t resized_ns = 100000000ull;
 static const uint64_t handshake_ns = 120000000000ull; /* a person types a password meanwhile */
 static const uint64_t picture_ns = 500000000ull;      /* ClientInit waits for the first picture */
 static const uint64_t stall_limit_ns = 15000000000ull;
@@ -492,6 +493,7 @@ static int on_update_request(struct vnc_client *c, const uint8_t *m, size_t len)
     }
     sraRgnDestroy(region);
     c->rfb->readyForSetColourMapEntries = TRUE;
+    c->wait_ns = 0;
     return 10;
 }
 
@@ -740,7 +742,7 @@ static bool update_due(const struct vnc_client *c)
 {
     const struct _rfbClientRec *r = c->rfb;
 
-    return c->ui->pixels != NULL && !sraRgnEmpty(r->requestedRegion) &&
+    return c->ui->pixels != NULL && !sraRgnEmpty(r->requestedRegion) && c->wait_ns == 0 &&
            (!sraRgnEmpty(r->modifiedRegion) || r->newFBSizePending);
 }
 
@@ -757,7 +759,9 @@ static void still_owed(struct vnc_client *c, bool resized)
     sraRgnAnd(c->owed, c->rfb->modifiedRegion);
     sraRgnOr(c->rfb->requestedRegion, c->owed);
     c->owes_all &= !sraRgnEmpty(c->owed);
-    c->more = c->out_len > 0 && !sraRgnEmpty(c->owed) && update_due(c);
+    /* Most clients that hear of a new size ask again, and are to get one picture, not two. */
+    c->wait_ns = resized && !sraRgnEmpty(c->owed) ? vnc_now_ns() + resized_ns : 0;
+    c->more = c->out_len > 0 && !sraRgnEmpty(c->owed);
 }
 
 static void encode(struct vnc_client *c)
@@ -790,7 +794,8 @@ void vnc_client_push(struct vnc_client *c)
         vnc_client_close(
             c); /* the library let go of it: failed authentication, or another client wanted to be alone */
     }
-    c->more = false;
+    c->wait_ns = c->wait_ns > vnc_now_ns() ? c->wait_ns : 0;
+    c->more = c->wait_ns != 0;
     flush(c);
     if (c->in_len > 0 && c->out_len == 0 && !c->closing) {
         vnc_client_process(c); /* was put off while answers waited */

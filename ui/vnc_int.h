@@ -131,7 +131,8 @@ struct vnc_client {
     uint32_t skip;     /* bytes of cut text to throw away */
     sraRegionPtr owed; /* asked for outright, and not sent yet */
     bool owes_all;     /* ... the whole picture, whatever size it has by now */
-    bool more;         /* the rest of that can go out at once */
+    bool more;         /* the rest of that can go out, after wait_ns */
+    uint64_t wait_ns;  /* no update before; 0: at once */
     bool ext_keys;
     int32_t led_encoding;         /* how it wants to hear of LEDs: ENCODING_*_LEDS; 0: not at all */
     bool motion_change;           /* it can send movement instead of positions */

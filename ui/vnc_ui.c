@@ -417,7 +417,10 @@ static int deadlines(struct vnc_ui *ui, int max_wait_ms)
         uint64_t when, ms;
 
         if (c != NULL && c->more && !vnc_client_unsent(c)) {
-            max_wait_ms = 0;
+            ms = c->wait_ns > now ? (c->wait_ns - now) / 1000000 + 1 : 0;
+            if (max_wait_ms < 0 || ms < (uint64_t)max_wait_ms) {
+                max_wait_ms = (int)ms;
+            }
         }
         if (c == NULL || (c->deadline_ns == 0 && c->stall_ns == 0)) {
             continue;
