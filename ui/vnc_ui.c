@@ -435,7 +435,10 @@ static int deadlines(struct vnc_ui *ui, int max_wait_ms)
             vnc_client_process(c);
             ms = 0;
         } else if (c->stage == VNC_WAIT_FIRST && !c->closing) {
-            vnc_client_greet(c);
+            vnc_client_readable(c); /* what came while we were kept from running is in time */
+            if (c->stage == VNC_WAIT_FIRST && !c->closing && c->deadline_ns <= now) {
+                vnc_client_greet(c);
+            }
             ms = 0;
         } else {
             drop(ui, i);

@@ -96,6 +96,28 @@ static void test_ends(void **state)
     }
 }
 
+/* A request that came in time is one, whenever this process gets to run. */
+static void test_late_server(void **state)
+{
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    int pair[2];
+
+    f->v = vnc_new(f->loop, f->d, f->in, &cfg);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+        vnc_ui_accept(f->v->ui, pair[0]);
+        assert_int_equal(send(pair[1], REQUEST, strlen(REQUEST), MSG_NOSIGNAL),
+                         (ssize_t)strlen(REQUEST));
+        f->v->ui->clients[0]->deadline_ns = 1; /* long ago */
+        serve_turns(f, 4);
+        read_answer(pair[1]);
+        close(pair[1]);
+        serve_turns(f, 2);
+        assert_null(f->v->ui->clients[0]);
+    }
+}
+
 /* Requests that stop somewhere have as long as a viewer that says no version, and no longer. */
 static void test_half_requests(void **state)
 {
@@ -183,6 +205,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_ends),
+        T(test_late_server),
         T(test_half_requests),
         T(test_stalled),
     };
