@@ -850,20 +850,20 @@ static void test_idle(void **state)
 
     serve(f, &cfg);
     for (int round = 0; round < 2; round++) {
-        const struct timespec settle = {0, 20000000};
-        unsigned long switches;
-        uint64_t end;
+        unsigned long switches = 0;
+        bool rests = false;
         int w, h, stride;
 
-        nanosleep(&settle, NULL);
-        turn(f);
-        switches = thread_switches("vnc");
-        f->refreshes = 0;
-        for (end = now_ms() + 300; now_ms() < end;) {
-            turn(f);
+        /* The thread may still be busy with what was, longer on a busy machine. */
+        for (int try = 0; try < 10 && !rests; try++) {
+            switches = thread_switches("vnc");
+            f->refreshes = 0;
+            for (uint64_t end = now_ms() + 300; now_ms() < end;) {
+                turn(f);
+            }
+            rests = f->refreshes == 0 && thread_switches("vnc") == switches;
         }
-        assert_int_equal(f->refreshes, 0);
-        assert_int_equal(thread_switches("vnc"), switches);
+        assert_true(rests);
         assert_null(display_pixels(f->d, &w, &h, &stride));
         if (round == 0) {
             join(f, &c);
