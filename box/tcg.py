@@ -3,8 +3,9 @@
 
 At random, more often the busier the machine is, the first instruction after a VMRUN raises exceptions that it cannot
 raise: Xen reports a triple fault whose RIP is either the host's own (the instruction after VMRUN, ffff82d0...), or
-directly follows a guest instruction that has just been intercepted and completed (RDTSC, WRMSR, IN, ...). Four idle PVH
-guests, which have no device model at all, show both within two minutes.
+directly follows a guest instruction that has just been intercepted and completed (RDTSC, WRMSR, IN, ...), or is that of
+an instruction that is begun anew: the first one of the FPU after another domain had it, where Xen intercepts #NM. Four
+idle PVH guests, which have no device model at all, show the first two within two minutes.
 """
 
 import functools
@@ -21,6 +22,8 @@ SIGNS = (
 )
 # Instructions that Xen intercepts always. Linux replaces "rdtsc; nop; nop; nop" by "lfence; rdtsc" when it starts.
 INTERCEPTED = re.compile(rb"(?:\x0f\x31(?:\x90\x90\x90)?|\x0f\x30|\x0f\xa2|[\xe4-\xe7].|[\xec-\xef]|\xf4)\Z", re.S)
+# What Linux begins with after a switch: FNCLEX, FXSAVE and FXRSTOR (memory), XSAVE, XRSTOR and their kin.
+FPU = re.compile(rb"[\xd8-\xdf]|\x48?\x0f(?:\xae[\x00-\xbf]|\xc7[\x18-\x2f\x58-\x6f\x98-\xaf])", re.S)
 
 
 @functools.lru_cache(maxsize=None)
@@ -35,17 +38,17 @@ def _kernel(folder):
     return b""
 
 
-def _bytes_before(kernel, address, count):
-    """Code before an address of the kernel as it is linked (the guests of the tests run with nokaslr)."""
+def _code(kernel, start, count):
+    """Bytes of the kernel's code at an address, as it is linked (the guests of the tests run with nokaslr)."""
     if kernel[:4] != b"\x7fELF":
         return b""
     at, = struct.unpack_from("<Q", kernel, 32)
     number, = struct.unpack_from("<H", kernel, 56)
     for i in range(number):
         kind, _, offset, virtual, _, size = struct.unpack_from("<IIQQQQ", kernel, at + 56 * i)
-        if kind == 1 and virtual + count <= address <= virtual + size:
-            start = offset + address - virtual
-            return kernel[start - count:start]
+        if kind == 1 and virtual <= start and start + count <= virtual + size:
+            start += offset - virtual
+            return kernel[start:start + count]
     return b""
 
 
@@ -66,8 +69,10 @@ def explain(console, kernel_folder):
         rip = int(found[2], 16)
         if rip >> 32 == 0xffff82d0:
             return f"guest triple fault at Xen's address {rip:x}"
-        if INTERCEPTED.search(_bytes_before(_kernel(kernel_folder), rip, 5)):
+        if INTERCEPTED.search(_code(_kernel(kernel_folder), rip - 5, 5)):
             return f"guest triple fault at {rip:x}, right after an intercepted instruction was completed"
+        if FPU.match(_code(_kernel(kernel_folder), rip, 4)):
+            return f"guest triple fault at {rip:x}, an FPU instruction that was begun anew"
     for pattern, meaning in SIGNS:
         if pattern.search(console):
             return meaning
