@@ -162,15 +162,11 @@ struct td {
     uint32_t link, status, token, buffer;
 };
 
-static uint32_t get32(const uint8_t *p)
-{
-    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
-
 static void write32(struct uhci *u, uint32_t addr, uint32_t v)
 {
-    uint8_t b[4] = {(uint8_t)v, (uint8_t)(v >> 8), (uint8_t)(v >> 16), (uint8_t)(v >> 24)};
+    uint8_t b[4];
 
+    pci_set32(b, 0, v);
     guestmem_write(u->pd.board->mem, addr, b, sizeof(b));
 }
 
@@ -320,7 +316,7 @@ static bool read_td(struct uhci *u, struct walk *w, uint32_t link, struct td *td
     }
     w->links--;
     guestmem_read(u->pd.board->mem, link & ~(uint32_t)LINK_FLAGS, b, sizeof(b));
-    *td = (struct td){get32(b), get32(b + 4), get32(b + 8), get32(b + 12)};
+    *td = (struct td){pci_get32(b, 0), pci_get32(b, 4), pci_get32(b, 8), pci_get32(b, 12)};
     return true;
 }
 
@@ -334,8 +330,8 @@ static uint32_t run_queue(struct uhci *u, struct walk *w, uint32_t head)
     struct td td;
 
     guestmem_read(u->pd.board->mem, head, b, sizeof(b));
-    link = get32(b);
-    element = get32(b + 4);
+    link = pci_get32(b, 0);
+    element = pci_get32(b, 4);
     while ((element & LINK_T) == 0 && !w->fatal && w->frame_bytes > 0) {
         uint32_t addr = element & ~(uint32_t)LINK_FLAGS;
 
@@ -448,7 +444,7 @@ static void walk(struct uhci *u)
         if (pci_master(&u->pd) && w.links > 0 && !w.fatal) {
             guestmem_read(u->pd.board->mem, u->r.flbaseadd + 4u * (u->r.frnum % FRAMES), b,
                           sizeof(b));
-            head = get32(b);
+            head = pci_get32(b, 0);
             if ((head & LINK_T) == 0 && !known_quiet(&w, head)) {
                 w.moved = w.progress = false;
                 run_frame(u, &w, head);
