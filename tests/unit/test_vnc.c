@@ -91,10 +91,7 @@ static void test_resize_unknown_to_client(void **state)
     struct client c;
 
     serve(f, &cfg);
-    dial(f, &c);
-    assert_int_equal(authenticate(&c, NULL), 0);
-    init(&c, true);
-    set_encodings(&c, raw, 1);
+    join_with(f, &c, raw, 1);
     request(&c, false);
     assert_true(converge(&c));
     request(&c, true); /* waits with the old size while the picture shrinks */

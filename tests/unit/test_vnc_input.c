@@ -59,10 +59,7 @@ static void test_leds_flood(void **state)
     struct client c;
 
     serve(f, &cfg);
-    dial(f, &c);
-    assert_int_equal(authenticate(&c, NULL), 0);
-    init(&c, true);
-    set_encodings(&c, qemu, 2);
+    join_with(f, &c, qemu, 2);
     await(&c, &c.leds, 0);
     for (unsigned i = 0; i < 200000; i++) {
         input_set_leds(f->in, i & 7);

@@ -386,12 +386,18 @@ static inline bool converge(struct client *c)
 
 static const int32_t raw_resize[] = {0, -223};
 
-static inline void join(struct fixture *f, struct client *c)
+/* A client that says these encodings, and has asked for nothing yet. */
+static inline void join_with(struct fixture *f, struct client *c, const int32_t *list, unsigned n)
 {
     dial(f, c);
     assert_int_equal(authenticate(c, NULL), 0);
     init(c, true);
-    set_encodings(c, raw_resize, 2);
+    set_encodings(c, list, n);
+}
+
+static inline void join(struct fixture *f, struct client *c)
+{
+    join_with(f, c, raw_resize, 2);
     request(c, false);
 }
 
