@@ -210,6 +210,15 @@ bool input_has_absolute(const struct input *in)
 
 /* ---- viewers, loop thread ---- */
 
+int input_position(int64_t pixel, int size)
+{
+    if (size < 2) {
+        return 0;
+    }
+    pixel = pixel < 0 ? 0 : pixel > size - 1 ? size - 1 : pixel;
+    return (int)((pixel * ABS_MAX_POS + (size - 1) / 2) / (size - 1));
+}
+
 void input_set_size(struct input *in, int width, int height)
 {
     in->width = clamp(width, 1, ABS_MAX_POS);

@@ -66,6 +66,9 @@ struct input_event {
  * input_set_size(). */
 void input_send(struct input *in, const struct input_event *ev);
 void input_set_size(struct input *in, int width, int height);
+/* Any thread: the absolute position (INPUT_EVENT_ABSOLUTE) of a pixel in a picture so many pixels wide or high, such
+ * that the guest gets that very pixel back; clamped to the picture. */
+int input_position(int64_t pixel, int size);
 /* Any thread: queues (bounded, merges pointer moves, drops the oldest moves when full; never drops
  * key releases). */
 void input_post(struct input *in, const struct input_event *ev);

@@ -14,7 +14,6 @@
 
 enum {
     EVENTS_PER_TURN = 256,
-    POSITION_MAX = 32767,
     /* Video drivers other than X (SDL_VIDEODRIVER) have no descriptor that we could wait for. */
     ASK_INTERVAL_MS = 10,
     RESTLESS_INTERVAL_MS = 50,
@@ -173,17 +172,10 @@ static void send_pointer(struct sdl_ui *ui, int dx, int dy, int dz)
     sdl_ui_post(ui, &ev);
 }
 
-/* Window coordinate -> 0..32767 across the picture; from the middle of the pixel that is pointed
- * at, so that the guest gets that very pixel back. */
+/* Window coordinate -> position in the picture. */
 static int position(int at, int view_at, int view_size, int size)
 {
-    int64_t pixel = (int64_t)(at - view_at) * size / view_size;
-
-    if (size < 2) {
-        return 0;
-    }
-    pixel = pixel < 0 ? 0 : pixel > size - 1 ? size - 1 : pixel;
-    return (int)((pixel * POSITION_MAX + (size - 1) / 2) / (size - 1));
+    return input_position((int64_t)(at - view_at) * size / view_size, size);
 }
 
 static void on_motion(struct sdl_ui *ui, const SDL_MouseMotionEvent *e)

@@ -307,17 +307,6 @@ static unsigned buttons(uint8_t mask)
            (mask & 4 ? INPUT_BUTTON_RIGHT : 0u) | (mask & 0x80 ? INPUT_BUTTON_SIDE : 0u);
 }
 
-static int scale(unsigned at, int size)
-{
-    if (size < 2) {
-        return 0;
-    }
-    if (at > (unsigned)size - 1) {
-        at = (unsigned)size - 1;
-    }
-    return (int)((at * 32767u + (unsigned)(size - 1) / 2) / (unsigned)(size - 1));
-}
-
 /* A position, 0..32767, or movement in pixels. */
 static void send_pointer(struct vnc_client *c, uint8_t mask, bool relative, int x, int y)
 {
@@ -514,8 +503,8 @@ static int on_pointer(struct vnc_client *c, const uint8_t *m, size_t len)
     if (c->relative) {
         send_pointer(c, m[1], true, be16(m + 2) - RELATIVE_ZERO, be16(m + 4) - RELATIVE_ZERO);
     } else {
-        send_pointer(c, m[1], false, scale(be16(m + 2), c->ui->screen->width),
-                     scale(be16(m + 4), c->ui->screen->height));
+        send_pointer(c, m[1], false, input_position(be16(m + 2), c->ui->screen->width),
+                     input_position(be16(m + 4), c->ui->screen->height));
     }
     return 6;
 }
