@@ -74,6 +74,7 @@ struct platform {
     unsigned spin_look;     /* turns between two looks at descriptors */
     unsigned spin_gap;      /* mean gap between requests that waiting found, in turns */
     unsigned spin_unlooked; /* turns since descriptors were looked at */
+    long spin_displaced;    /* how often this thread had lost its CPU, at the last count */
     struct {
         uint64_t wakeups, requests, buffered, spin_hits, spin_misses;
     } stats; /* traced at the end */
@@ -89,6 +90,10 @@ enum { SPIN_TRIES = 9 };
  * others ran meanwhile, and too short when the clock stood still. Xen's paravirtual clock does, for milliseconds,
  * after this CPU was found behind another one; a guess serves when nearly all tries fall into that. */
 unsigned server_turns_per_us(uint64_t took_ns[SPIN_TRIES]);
+
+/* What a look for the next request teaches: whether it was found, after how many turns, and whether only once this
+ * thread had lost its CPU to another one. */
+void server_spin_learn(struct platform *p, bool found, bool displaced, unsigned turns);
 
 /* guestmem.c */
 struct guestmem *guestmem_create(struct platform *p);

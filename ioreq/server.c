@@ -10,6 +10,8 @@
  * when requests come in runs, so each time it was in vain the next chances are passed over, 1, 3, 7
  * ... 255 of them, until one pays again: an idle guest costs nothing. Time is counted in turns of
  * the loop, calibrated at start: reading a clock is slow where Xen has to emulate the TSC.
+ * A request that came when somebody else ran on this CPU is a bad sign, too: that may have been the vCPU itself,
+ * which our looking kept from running until then.
  */
 #include <errno.h>
 #include <poll.h>
@@ -20,6 +22,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "core/pci.h"
@@ -480,6 +483,36 @@ static bool others_wait(struct platform *p)
 
 enum spin_end { SPIN_HIT, SPIN_MISS, SPIN_WORK };
 
+void server_spin_learn(struct platform *p, bool found, bool displaced, unsigned turns)
+{
+    if (found) {
+        p->spin_gap = (unsigned)(((uint64_t)p->spin_gap * 7 + turns) / 8);
+        p->stats.spin_hits++;
+    } else {
+        p->stats.spin_misses++;
+    }
+    if (found && !displaced) {
+        p->spin_skip = 0;
+    } else {
+        p->spin_skip = p->spin_skip * 2 + 1 < SPIN_SKIP_MAX ? p->spin_skip * 2 + 1 : SPIN_SKIP_MAX;
+        p->spin_skip_left = p->spin_skip;
+    }
+}
+
+/* Whether this thread lost its CPU to another one since the last call. */
+static bool was_displaced(struct platform *p)
+{
+    struct rusage u;
+    bool displaced;
+
+    if (getrusage(RUSAGE_THREAD, &u) != 0) {
+        return false;
+    }
+    displaced = u.ru_nivcsw != p->spin_displaced;
+    p->spin_displaced = u.ru_nivcsw;
+    return displaced;
+}
+
 /* Looks for the next request until it is there, or for as long as it pays, or until the loop has
  * other work. *waited: turns, added up. */
 static enum spin_end spin(struct platform *p, unsigned *waited)
@@ -490,6 +523,7 @@ static enum spin_end spin(struct platform *p, unsigned *waited)
     unsigned limit = p->spin_gap * SPIN_GAPS;
     unsigned unlooked = p->spin_unlooked;
     enum spin_end end = SPIN_MISS;
+    bool yielded = false; /* in the turn before */
     unsigned i;
 
     /* After a miss the gaps are not what they were: only a long look can find the new ones. */
@@ -499,6 +533,7 @@ static enum spin_end spin(struct platform *p, unsigned *waited)
             end = SPIN_HIT;
             break;
         }
+        yielded = false;
         __builtin_ia32_pause();
         if (i % SPIN_WORK_TURNS == 0 && loop_work_waits(p->loop)) {
             end = SPIN_WORK;
@@ -513,18 +548,13 @@ static enum spin_end spin(struct platform *p, unsigned *waited)
             }
             p->spin_look += p->spin_look < SPIN_LOOK_MAX_US * per_us ? p->spin_look / 8 + 1 : 0;
             sched_yield();
+            yielded = true;
         }
     }
     p->spin_unlooked = unlooked;
     *waited += i;
-    if (end == SPIN_HIT) {
-        p->spin_gap = (p->spin_gap * 7 + i) / 8;
-        p->spin_skip = 0;
-        p->stats.spin_hits++;
-    } else if (end == SPIN_MISS) {
-        p->stats.spin_misses++;
-        p->spin_skip = p->spin_skip * 2 + 1 < SPIN_SKIP_MAX ? p->spin_skip * 2 + 1 : SPIN_SKIP_MAX;
-        p->spin_skip_left = p->spin_skip;
+    if (end != SPIN_WORK) {
+        server_spin_learn(p, end == SPIN_HIT, end == SPIN_HIT && yielded && was_displaced(p), i);
     }
     return end;
 }

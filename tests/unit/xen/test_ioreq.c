@@ -777,6 +777,29 @@ static void test_clock_that_stands_still(void **state)
     }
 }
 
+/* A request that came only once our looking had ended is no reason to look on: it may have been ours to wait for. */
+static void test_looking_that_displaces_the_guest(void **state)
+{
+    struct rig *r = *state;
+    struct platform *p = r->plat;
+
+    p->spin_skip = p->spin_skip_left = 0;
+    for (unsigned n = 1, skip = 1; n <= 10; n++, skip = skip < 255 ? skip * 2 + 1 : 255) {
+        server_spin_learn(p, true, true, 8000);
+        assert_int_equal(p->spin_skip, skip < 255 ? skip : 255);
+        assert_int_equal(p->spin_skip_left, p->spin_skip);
+    }
+    server_spin_learn(p, false, false, 8000);
+    assert_int_equal(p->spin_skip, 255);
+    p->spin_gap = 800;
+    server_spin_learn(p, true, false, 80);
+    assert_int_equal(p->spin_skip, 0);
+    assert_int_equal(p->spin_gap, (800 * 7 + 80) / 8);
+    server_spin_learn(p, false, false, 80);
+    assert_int_equal(p->spin_skip, 1);
+    assert_int_equal(p->spin_gap, (800 * 7 + 80) / 8);
+}
+
 static void test_stop_and_cont(void **state)
 {
     struct rig *r = *state;
@@ -1127,6 +1150,7 @@ int main(void)
         T(test_relay),
         T(test_descriptor_while_busy),
         cmocka_unit_test(test_clock_that_stands_still),
+        T(test_looking_that_displaces_the_guest),
         T(test_stop_and_cont),
         T(test_shutdown),
         T(test_memory_invalidate),
