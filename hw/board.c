@@ -52,6 +52,7 @@
 #include "hw/rtl8139.h"
 #include "hw/serial.h"
 #include "hw/uhci.h"
+#include "hw/usb.h"
 #include "hw/usb_hid.h"
 #include "hw/vga.h"
 #include "hw/xen_platform.h"
@@ -188,12 +189,12 @@ static int create_usb(struct board *b, const struct options *o, struct input *in
     static const char *const hids[USB_HID_KINDS] = {[USB_HID_TABLET] = "usb-tablet",
                                                     [USB_HID_MOUSE] = "usb-mouse",
                                                     [USB_HID_KEYBOARD] = "usb-kbd"};
-    struct uhci *controllers[1 + OPTIONS_MAX_USB] = {NULL}; /* [0]: that of -usb */
-    int ret = o->usb ? uhci_create(b, DEVFN_USB, &controllers[0]) : 0;
+    struct usb_bus *buses[1 + OPTIONS_MAX_USB] = {NULL}; /* [0]: that of -usb */
+    int ret = o->usb ? uhci_create(b, DEVFN_USB, &buses[0]) : 0;
 
     for (unsigned i = 0; i < o->usb_device_count && ret == 0; i++) {
         if (o->usb_devices[i].controller) {
-            ret = uhci_create(b, o->usb_devices[i].devfn, &controllers[1 + i]);
+            ret = uhci_create(b, o->usb_devices[i].devfn, &buses[1 + i]);
         }
     }
     for (unsigned i = 0; i < o->usb_device_count && ret == 0; i++) {
@@ -206,7 +207,7 @@ static int create_usb(struct board *b, const struct options *o, struct input *in
             }
         }
         if (d != NULL) {
-            ret = uhci_attach(controllers[1 + u->controller_index], d);
+            ret = usb_bus_plug(buses[1 + u->controller_index], USB_ANY_PORT, d);
         }
     }
     return ret;

@@ -112,7 +112,7 @@ struct uhci {
         struct timer walk;
         uint64_t frame_ns; /* virtual time */
         uint32_t quiet_ms; /* since something moved */
-        struct usb_device *dev[UHCI_PORTS];
+        struct usb_bus bus;
     } h;
 };
 
@@ -174,7 +174,7 @@ static void write32(struct uhci *u, uint32_t addr, uint32_t v)
 static struct usb_device *find_device(const struct uhci *u, unsigned addr)
 {
     for (unsigned i = 0; i < UHCI_PORTS; i++) {
-        struct usb_device *d = u->h.dev[i];
+        struct usb_device *d = u->h.bus.dev[i];
 
         if (d != NULL && d->r.address == addr &&
             (u->r.portsc[i] & (PORTSC_PE | PORTSC_PR | PORTSC_SUSPEND)) == PORTSC_PE) {
@@ -509,7 +509,7 @@ static uint16_t port_value(const struct uhci *u, unsigned port)
 {
     uint16_t v = (uint16_t)(u->r.portsc[port] | PORTSC_ONE);
 
-    if (u->h.dev[port] != NULL) {
+    if (u->h.bus.dev[port] != NULL) {
         v = (uint16_t)(v | PORTSC_CCS | ((v & PORTSC_PR) == 0 ? PORTSC_D_PLUS : 0));
     }
     return v;
@@ -524,9 +524,9 @@ static void ports_reset(struct uhci *u, bool chip)
 
         u->r.portsc[i] = (uint16_t)((old & (PORTSC_RW & ~PORTSC_PE)) |
                                     ((old & PORTSC_PE) != 0 ? PORTSC_PEC : 0) |
-                                    (u->h.dev[i] != NULL ? PORTSC_CSC : 0));
-        if (u->h.dev[i] != NULL) {
-            usb_device_reset(u->h.dev[i]);
+                                    (u->h.bus.dev[i] != NULL ? PORTSC_CSC : 0));
+        if (u->h.bus.dev[i] != NULL) {
+            usb_device_reset(u->h.bus.dev[i]);
         }
     }
 }
@@ -589,14 +589,14 @@ static void port_write(struct uhci *u, unsigned port, uint16_t v)
 
     if ((p & PORTSC_PR) != 0) {
         p &= (uint16_t) ~(PORTSC_PE | PORTSC_SUSPEND | PORTSC_RD);
-        if ((old & PORTSC_PR) == 0 && u->h.dev[port] != NULL) {
-            usb_device_reset(u->h.dev[port]);
+        if ((old & PORTSC_PR) == 0 && u->h.bus.dev[port] != NULL) {
+            usb_device_reset(u->h.bus.dev[port]);
         }
     }
     if ((old & PORTSC_RD) != 0 && (p & PORTSC_RD) == 0) {
         p &= (uint16_t)~PORTSC_SUSPEND; /* the end of resume */
     }
-    if (u->h.dev[port] == NULL) {
+    if (u->h.bus.dev[port] == NULL) {
         p &= (uint16_t)~PORTSC_PE;
     }
     if ((p & PORTSC_PE) == 0) {
@@ -729,7 +729,7 @@ static void config_written(void *dev, unsigned reg, unsigned size)
 static void device_wakes(void *host, unsigned port)
 {
     struct uhci *u = host;
-    bool wakeup = u->h.dev[port]->r.wakeup;
+    bool wakeup = u->h.bus.dev[port]->r.wakeup;
 
     if ((u->r.portsc[port] & PORTSC_PE) == 0) {
         return;
@@ -745,19 +745,20 @@ static void device_wakes(void *host, unsigned port)
     hurry(u);
 }
 
-int uhci_attach(struct uhci *u, struct usb_device *d)
+/* The port has changed hands; the frames at hand are those before. */
+static void plugged(void *host, unsigned port)
 {
-    for (unsigned i = 0; i < UHCI_PORTS; i++) {
-        if (u->h.dev[i] == NULL) {
-            u->h.dev[i] = d;
-            d->h.wake = device_wakes;
-            d->h.host = u;
-            d->h.port = i;
-            u->r.portsc[i] |= PORTSC_CSC;
-            return 0;
-        }
+    struct uhci *u = host;
+    uint16_t *p = &u->r.portsc[port];
+
+    walk(u);
+    *p = (uint16_t)((*p & ~(PORTSC_PE | PORTSC_RD | PORTSC_SUSPEND)) | PORTSC_CSC);
+    if ((u->r.usbcmd & USBCMD_EGSM) != 0 && !running(u)) { /* UHCI 1.1, 2.1.7 */
+        u->r.usbcmd |= USBCMD_FGR;
+        u->r.usbsts |= USBSTS_RESUME;
+        update_irq(u);
     }
-    return -ENOSPC;
+    hurry(u);
 }
 
 /* ---- life ---- */
@@ -784,7 +785,7 @@ static int uhci_state(void *dev, struct save_stream *s)
     save_u8(s, &r.sofmod);
     for (unsigned i = 0; i < UHCI_PORTS; i++) {
         save_u16(s, &r.portsc[i]);
-        enabled |= (uint16_t)(u->h.dev[i] == NULL ? r.portsc[i] & PORTSC_PE : 0);
+        enabled |= (uint16_t)(u->h.bus.dev[i] == NULL ? r.portsc[i] & PORTSC_PE : 0);
     }
     save_bool(s, &r.ioc);
     save_bool(s, &r.shrt);
@@ -831,7 +832,7 @@ static const struct pci_config_id uhci_id = {
     .interrupt_pin = 4, /* INTD#, PIIX3 2.4.11 */
 };
 
-int uhci_create(struct board *b, uint8_t devfn, struct uhci **out)
+int uhci_create(struct board *b, uint8_t devfn, struct usb_bus **out)
 {
     struct uhci *u = calloc(1, sizeof(*u));
     int ret;
@@ -852,6 +853,11 @@ int uhci_create(struct board *b, uint8_t devfn, struct uhci **out)
         free(u);
         return ret;
     }
-    *out = u;
+    u->h.bus = (struct usb_bus){.host = u,
+                                .ports = UHCI_PORTS,
+                                .speed = USB_SPEED_FULL,
+                                .plugged = plugged,
+                                .wake = device_wakes};
+    *out = &u->h.bus;
     return 0;
 }

@@ -8,12 +8,8 @@
 
 enum { UHCI_PORTS = 2 };
 
-struct uhci;
-struct usb_device;
+struct usb_bus;
 
-/* Adds a controller at devfn. *out is the board's. 0, or -errno and the board unchanged. */
-int uhci_create(struct board *b, uint8_t devfn, struct uhci **out);
-
-/* Plugs a device in for good (borrowed; must outlive the controller's last timer, so the board owns
- * both). 0 or -ENOSPC: both ports are taken. */
-int uhci_attach(struct uhci *u, struct usb_device *d);
+/* Adds a controller at devfn. *out, its ports, is the board's; devices must outlive the controller, or be unplugged before.
+ * 0, or -errno and the board unchanged. */
+int uhci_create(struct board *b, uint8_t devfn, struct usb_bus **out);

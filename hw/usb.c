@@ -9,6 +9,11 @@ enum { /* USB 1.1, table 9-5, and the features of table 9-6 */
        DESCRIPTOR_DEVICE = 1,
        DESCRIPTOR_CONFIGURATION = 2,
        DESCRIPTOR_STRING = 3,
+       DESCRIPTOR_QUALIFIER = 6, /* USB 2.0, table 9-5: what the device is at the other speed */
+       DESCRIPTOR_OTHER_SPEED = 7,
+       QUALIFIER_BYTES = 10,
+       DEVICE_VERSION_AT = 3, /* high byte of bcdUSB */
+       DEVICE_EP0_AT = 7,
        FEATURE_ENDPOINT_HALT = 0,
        FEATURE_REMOTE_WAKEUP = 1,
        INTERRUPT_ENDPOINT = 0x81,
@@ -30,9 +35,46 @@ void usb_device_reset(struct usb_device *d)
 
 void usb_device_wake(struct usb_device *d)
 {
-    if (d->h.wake != NULL) {
-        d->h.wake(d->h.host, d->h.port);
+    if (d->h.bus != NULL) {
+        d->h.bus->wake(d->h.bus->host, d->h.port);
     }
+}
+
+int usb_bus_plug(struct usb_bus *bus, int port, struct usb_device *d)
+{
+    if (port == USB_ANY_PORT) {
+        for (port = 0; port < (int)bus->ports && bus->dev[port] != NULL; port++) {
+        }
+        if (port == (int)bus->ports) {
+            return -ENOSPC;
+        }
+    }
+    if (port < 0 || port >= (int)bus->ports) {
+        return -ENODEV;
+    }
+    if (bus->dev[port] != NULL) {
+        return -EBUSY;
+    }
+    usb_device_reset(d);
+    bus->dev[port] = d;
+    d->h.bus = bus;
+    d->h.port = (unsigned)port;
+    d->h.speed = bus->speed;
+    bus->plugged(bus->host, (unsigned)port);
+    return 0;
+}
+
+void usb_bus_unplug(struct usb_bus *bus, unsigned port)
+{
+    struct usb_device *d = port < bus->ports ? bus->dev[port] : NULL;
+
+    if (d == NULL) {
+        return;
+    }
+    bus->dev[port] = NULL;
+    d->h.bus = NULL;
+    usb_device_reset(d);
+    bus->plugged(bus->host, port);
 }
 
 /* ---- standard requests (USB 1.1, 9.4) ---- */
@@ -75,20 +117,70 @@ static int string_descriptor(const struct usb_device *d, unsigned index, uint8_t
     return (int)n;
 }
 
+static unsigned ep0_bytes(const struct usb_device *d)
+{
+    return d->h.speed == USB_SPEED_HIGH ? USB_EP0_HIGH_BYTES : USB_EP0_BYTES;
+}
+
+static int device_descriptor(const struct usb_device *d, uint8_t *data)
+{
+    memcpy(data, d->cfg.device, sizeof(d->cfg.device));
+    if (d->h.speed == USB_SPEED_HIGH) {
+        data[DEVICE_VERSION_AT - 1] = 0;
+        data[DEVICE_VERSION_AT] = 2;
+        data[DEVICE_EP0_AT] = USB_EP0_HIGH_BYTES;
+    }
+    return sizeof(d->cfg.device);
+}
+
+/* USB 2.0, 9.6.2; there is none in a device of one speed. */
+static int qualifier_descriptor(const struct usb_device *d, uint8_t *data)
+{
+    const uint8_t q[QUALIFIER_BYTES] = {
+        QUALIFIER_BYTES, DESCRIPTOR_QUALIFIER, 0, 2, 0, 0, 0, USB_EP0_BYTES, 1, 0};
+
+    if (d->h.speed != USB_SPEED_HIGH) {
+        return USB_STALL;
+    }
+    memcpy(data, q, sizeof(q));
+    return sizeof(q);
+}
+
+/* The configuration at either speed: bInterval is in ms at full speed and, at high speed, n for 2^(n - 1)
+ * microframes of 1/8 ms (USB 2.0, 9.6.6). */
+static int config_descriptor(const struct usb_device *d, uint8_t type, enum usb_speed speed,
+                             uint8_t *data)
+{
+    memcpy(data, d->cfg.config, sizeof(d->cfg.config));
+    data[1] = type;
+    if (speed == USB_SPEED_HIGH) {
+        uint8_t n = 4;
+
+        for (unsigned ms = d->cfg.config[USB_CONFIG_BYTES - 1]; ms > 1; ms /= 2) {
+            n++;
+        }
+        data[USB_CONFIG_BYTES - 1] = n;
+    }
+    return sizeof(d->cfg.config);
+}
+
 static int get_descriptor(const struct usb_device *d, const struct usb_setup *s, uint8_t *data)
 {
     unsigned index = s->value & 0xff;
+    unsigned type = s->value >> 8;
 
-    switch (s->value >> 8) {
+    switch (type) {
     case DESCRIPTOR_DEVICE:
-        memcpy(data, d->cfg.device, sizeof(d->cfg.device));
-        return sizeof(d->cfg.device);
+        return device_descriptor(d, data);
+    case DESCRIPTOR_QUALIFIER:
+        return qualifier_descriptor(d, data);
     case DESCRIPTOR_CONFIGURATION:
-        if (index != 0) {
-            return USB_STALL;
-        }
-        memcpy(data, d->cfg.config, sizeof(d->cfg.config));
-        return sizeof(d->cfg.config);
+        return index != 0 ? USB_STALL
+                          : config_descriptor(d, DESCRIPTOR_CONFIGURATION, d->h.speed, data);
+    case DESCRIPTOR_OTHER_SPEED:
+        return index != 0 || d->h.speed != USB_SPEED_HIGH
+                   ? USB_STALL
+                   : config_descriptor(d, DESCRIPTOR_OTHER_SPEED, USB_SPEED_FULL, data);
     case DESCRIPTOR_STRING:
         return string_descriptor(d, index, data);
     default:
@@ -237,7 +329,7 @@ static int control_in(struct usb_device *d, uint8_t *data)
 
     switch (d->r.stage) {
     case STAGE_DATA_IN:
-        n = n < USB_EP0_BYTES ? n : USB_EP0_BYTES;
+        n = n < ep0_bytes(d) ? n : ep0_bytes(d);
         memcpy(data, d->r.data + d->r.pos, n);
         d->r.pos = (uint16_t)(d->r.pos + n);
         return (int)n;

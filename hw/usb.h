@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #pragma once
 /*
- * A USB 1.1 full-speed function as its host controller sees it: one packet in, one packet or
- * handshake out. usb.c has the default pipe (address, standard requests, descriptors); what is the
+ * A USB function as its host controller sees it: one packet in, one packet or handshake out. On a
+ * full-speed bus it is a USB 1.1 device, on a high-speed one a USB 2.0 device. usb.c has the default pipe (address, standard requests, descriptors); what is the
  * device's own is behind struct usb_device_ops. Data toggles are not looked at: DEVIATION because
- * no packet is ever lost between us. USB 1.1, chapters 8 and 9.
+ * no packet is ever lost between us. USB 1.1 and 2.0, chapters 8 and 9.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,11 +17,15 @@ enum usb_pid { USB_PID_OUT = 0xe1, USB_PID_IN = 0x69, USB_PID_SETUP = 0x2d }; /*
 enum { USB_NAK = -1, USB_STALL = -2, USB_SILENT = -3 };
 
 enum {
-    USB_EP0_BYTES = 8,     /* bMaxPacketSize0 */
-    USB_PACKET_BYTES = 64, /* longest packet of any endpoint */
+    USB_EP0_BYTES = 8,       /* bMaxPacketSize0 at full speed */
+    USB_EP0_HIGH_BYTES = 64, /* and at high speed (USB 2.0, 5.5.3) */
+    USB_PACKET_BYTES = 64,   /* longest packet of any endpoint */
     USB_CONTROL_BYTES = 256,
     USB_CONFIG_BYTES = 34, /* one configuration, interface, HID descriptor and endpoint */
+    USB_BUS_PORTS = 15,    /* of one controller, at most */
 };
+
+enum usb_speed { USB_SPEED_FULL, USB_SPEED_HIGH };
 
 enum usb_request { /* USB 1.1, table 9-4 */
                    USB_GET_STATUS = 0,
@@ -70,18 +74,40 @@ struct usb_device {
     struct {
         const struct usb_device_ops *ops;
         void *dev;
-        uint8_t device[18]; /* descriptors */
-        uint8_t config[USB_CONFIG_BYTES];
-        const char *const *strings; /* of index 1 up, NULL ends; at most 126 characters */
+        uint8_t device[18]; /* descriptors, as at full speed: usb.c turns them into the others */
+        uint8_t config[USB_CONFIG_BYTES]; /* ends in the endpoint's bInterval, in ms */
+        const char *const *strings;       /* of index 1 up, NULL ends; at most 126 characters */
     } cfg;
     struct usb_device_regs r;
     struct {
-        /* The controller's, set when it is plugged in: the device has something to say. */
-        void (*wake)(void *host, unsigned port);
-        void *host;
+        struct usb_bus *bus; /* NULL: not plugged in */
         unsigned port;
+        enum usb_speed speed;
     } h;
 };
+
+/*
+ * The root ports of one controller (which owns this): where hw/board.c plugs in what the guest has at start,
+ * and the monitor what comes later.
+ */
+struct usb_bus {
+    void *host;           /* the controller, for the two calls */
+    unsigned ports;       /* 1 .. USB_BUS_PORTS */
+    enum usb_speed speed; /* of the devices plugged in here */
+    struct usb_device *dev[USB_BUS_PORTS];
+    /* dev[port] has come, or (NULL) has gone. It was reset before. */
+    void (*plugged)(void *host, unsigned port);
+    /* The device there has something to say. */
+    void (*wake)(void *host, unsigned port);
+};
+
+enum { USB_ANY_PORT = -1 };
+
+/* Plugs d (borrowed until it is unplugged or the controller is gone) into port, counted from 0, or into the first
+ * free one. 0, or -ENOSPC (no port is free), -EBUSY (that one is not), -ENODEV (no such port). */
+int usb_bus_plug(struct usb_bus *bus, int port, struct usb_device *d);
+/* The device at port is gone; its state is that after a reset. Nobody there: does nothing. */
+void usb_bus_unplug(struct usb_bus *bus, unsigned port);
 
 /* Bus reset, or power on. */
 void usb_device_reset(struct usb_device *d);

@@ -76,17 +76,18 @@ static void start(struct harness *h)
     harness_out(h, IO, 2, 0xc1);
 }
 
+static struct usb_bus *u;
+static struct usb_device *d[2];
+
 static void setup(struct harness *h)
 {
-    struct uhci *u;
-    struct usb_device *d[2];
 
     input = input_create(h->loop);
     if (input == NULL || board_add_device(&h->board, &router_ops, input) != 0 ||
         uhci_create(&h->board, DEVFN, &u) != 0 ||
         usb_hid_create(&h->board, USB_HID_TABLET, input, &d[0]) != 0 ||
         usb_hid_create(&h->board, USB_HID_KEYBOARD, input, &d[1]) != 0 ||
-        uhci_attach(u, d[0]) != 0 || uhci_attach(u, d[1]) != 0) {
+        usb_bus_plug(u, USB_ANY_PORT, d[0]) != 0 || usb_bus_plug(u, USB_ANY_PORT, d[1]) != 0) {
         abort();
     }
     start(h);
@@ -140,7 +141,7 @@ static void event(struct harness *h, const uint8_t b[8])
 {
     static const uint32_t links[] = {T, 0xfffffff0, 0xa0000, HARNESS_RAM_SIZE - 4, 0xfffffff2, 0};
 
-    switch (b[0] % 12) {
+    switch (b[0] % 13) {
     case 0:
     case 1:
         control(h, b);
@@ -197,6 +198,14 @@ static void event(struct harness *h, const uint8_t b[8])
         break;
     case 10:
         harness_step(h, (uint64_t)b[1] << 20 | (uint64_t)(b[2] & 3) << 30);
+        break;
+    case 11: /* unplugged, plugged in again, in another port perhaps */
+        usb_bus_unplug(u, b[1] & 3);
+        for (unsigned i = 0; i < 2; i++) {
+            if (d[i]->h.bus == NULL && (b[2] & 1u << i) != 0) {
+                (void)usb_bus_plug(u, (b[3] & 1) != 0 ? USB_ANY_PORT : (int)(b[3] >> 1 & 3), d[i]);
+            }
+        }
         break;
     default:
         if ((b[1] & 7) == 0) {

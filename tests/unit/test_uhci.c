@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -470,6 +471,41 @@ static void test_suspend_and_wake(void **state)
     assert_false(line());
 }
 
+/* A port whose device goes and comes back, while the guest uses it. */
+static void test_replug(void **state)
+{
+    (void)state;
+    ready();
+    uhci_rig_poll(&rig, 1);
+    usb_bus_unplug(rig.bus, 0);
+    assert_int_equal(harness_in(h, PORT1, 2), 0x0082); /* gone: change, disabled */
+    harness_step(h, 200 * MS);
+    assert_int_equal(uhci_rig_polled(&rig) & 0xff0000, STALLED | TIMEOUT);
+    move(1); /* goes elsewhere */
+    usb_bus_unplug(rig.bus, 0);
+    usb_bus_unplug(rig.bus, 7);
+    harness_out(h, PORT1, 2, 0x0002);
+    assert_int_equal(harness_in(h, PORT1, 2), 0x0080);
+
+    assert_int_equal(usb_bus_plug(rig.bus, 2, rig.dev[0]), -ENODEV);
+    assert_int_equal(usb_bus_plug(rig.bus, 1, rig.dev[0]), 0);
+    assert_int_equal(usb_bus_plug(rig.bus, 1, rig.dev[0]), -EBUSY);
+    assert_int_equal(harness_in(h, PORT2, 2), 0x0093);
+    uhci_rig_enable_port(&rig, 1);
+    uhci_rig_configure(&rig, 1);
+    uhci_rig_poll(&rig, 2);
+    harness_step(h, 5 * MS);
+    move(9);
+    harness_step(h, 5 * MS);
+    assert_int_equal(uhci_rig_polled(&rig) & 0xff0000, 0);
+
+    harness_out(h, CMD, 2, 0xc8); /* global suspend: coming or going is a reason to resume */
+    harness_out(h, STS, 2, 0x3f);
+    usb_bus_unplug(rig.bus, 1);
+    assert_int_equal(harness_in(h, CMD, 2), 0xd8);
+    assert_int_equal(harness_in(h, STS, 2), 0x24);
+}
+
 static void test_hcreset_while_busy(void **state)
 {
     (void)state;
@@ -560,6 +596,7 @@ int main(void)
         TEST(test_idle_backs_off),
         TEST(test_sparse_frames),
         TEST(test_suspend_and_wake),
+        TEST(test_replug),
         TEST(test_hcreset_while_busy),
         TEST(test_save_load),
         TEST(test_bad_state),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Requests and reports, one packet at a time: what a controller does is in test_uhci.c. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -176,6 +177,45 @@ static void test_descriptors(void **state)
     assert_int_equal(d[7], report_len);
     assert_int_equal(control(0x81, USB_GET_DESCRIPTOR, 0x2300, 0, 255, d), USB_STALL);
     assert_int_equal(control(0x81, USB_GET_DESCRIPTOR, 0x2200, 1, 255, d), USB_STALL);
+}
+
+static void nobody(void *host, unsigned port)
+{
+    (void)host;
+    (void)port;
+}
+
+/* Plugged into a high-speed bus: a USB 2.0 device, which says what it is at the other speed. */
+static void test_high_speed(void **state)
+{
+    static const uint8_t qualifier[] = {10, 6, 0, 2, 0, 0, 0, 8, 1, 0};
+    struct usb_bus bus = {.ports = 1, .speed = USB_SPEED_HIGH, .plugged = nobody, .wake = nobody};
+    uint8_t p[USB_PACKET_BYTES] = {0x80, USB_GET_DESCRIPTOR, 0, 2, 0, 0, 255, 0};
+    uint8_t d[USB_CONTROL_BYTES];
+
+    (void)state;
+    assert_int_equal(usb_bus_plug(&bus, USB_ANY_PORT, dev), 0);
+    assert_int_equal(usb_bus_plug(&bus, USB_ANY_PORT, dev), -ENOSPC);
+    assert_int_equal(usb_transaction(dev, USB_PID_SETUP, 0, p, 8), 8);
+    assert_int_equal(usb_transaction(dev, USB_PID_IN, 0, p, 64), USB_CONFIG_BYTES); /* one packet */
+    assert_int_equal(p[1], 2);
+    assert_int_equal(p[USB_CONFIG_BYTES - 1], 7); /* 2^6 microframes are 8 ms */
+    assert_int_equal(control(0x80, USB_GET_DESCRIPTOR, 0x100, 0, 8, d), 8);
+    assert_int_equal(d[2] | d[3] << 8, 0x200);
+    assert_int_equal(d[7], 64);
+    assert_int_equal(usb_transaction(dev, USB_PID_SETUP, 0,
+                                     (uint8_t[]){0x80, USB_GET_DESCRIPTOR, 0, 6, 0, 0, 10, 0}, 8),
+                     8);
+    assert_int_equal(usb_transaction(dev, USB_PID_IN, 0, p, 64), 10);
+    assert_memory_equal(p, qualifier, 10);
+    assert_int_equal(usb_transaction(dev, USB_PID_SETUP, 0,
+                                     (uint8_t[]){0x80, USB_GET_DESCRIPTOR, 0, 7, 0, 0, 255, 0}, 8),
+                     8);
+    assert_int_equal(usb_transaction(dev, USB_PID_IN, 0, p, 64), USB_CONFIG_BYTES);
+    assert_int_equal(p[1], 7);
+    assert_int_equal(p[USB_CONFIG_BYTES - 1], 8);
+    assert_int_equal(control(0x80, USB_GET_DESCRIPTOR, 0x701, 0, 255, d), USB_STALL);
+    usb_bus_unplug(&bus, 0);
 }
 
 static void test_standard_requests(void **state)
@@ -497,6 +537,7 @@ int main(void)
         TEST(test_descriptors, tablet),
         TEST(test_descriptors, mouse),
         TEST(test_descriptors, keyboard),
+        TEST(test_high_speed, keyboard),
         TEST(test_standard_requests, tablet),
         TEST(test_control_stages, keyboard),
         TEST(test_tablet_reports, tablet),

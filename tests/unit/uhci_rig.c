@@ -12,13 +12,13 @@ void uhci_rig_create(struct uhci_rig *r, enum usb_hid_kind first, enum usb_hid_k
 
     *r = (struct uhci_rig){.h = harness_create()};
     r->input = input_create(r->h->loop);
-    if (r->input == NULL || uhci_create(&r->h->board, UHCI_DEVFN, &r->uhci) != 0) {
+    if (r->input == NULL || uhci_create(&r->h->board, UHCI_DEVFN, &r->bus) != 0) {
         abort();
     }
     for (unsigned i = 0; i < UHCI_PORTS; i++) {
         if (kinds[i] != USB_HID_KINDS &&
             (usb_hid_create(&r->h->board, kinds[i], r->input, &r->dev[i]) != 0 ||
-             uhci_attach(r->uhci, r->dev[i]) != 0)) {
+             usb_bus_plug(r->bus, USB_ANY_PORT, r->dev[i]) != 0)) {
             abort();
         }
     }

@@ -30,7 +30,7 @@ enum {
 
 struct uhci_rig {
     struct harness *h;
-    struct uhci *uhci;
+    struct usb_bus *bus;
     struct input *input;
     struct usb_device *dev[UHCI_PORTS];
 };
