@@ -6,14 +6,18 @@ checks values. A compare test is made with @compare(...) from a script(m, out): 
 the peer and to hvm-dm, each out(label, value) is recorded, and the two records have to be equal,
 label by label (the second use of a label is "label #2"), but for the table of justified differences.
 """
+import ctypes
 import importlib
+import multiprocessing
 import os
+import queue
 import re
 import sys
 import time
 import traceback
 
 import fakexen
+import wire
 
 
 class Failure(Exception):
@@ -190,6 +194,47 @@ def run_one(name, fn, t):
     return result
 
 
+def own_network():
+    """A network namespace for this process with its loopback up, so that no test meets another one's port. False: not root."""
+    if ctypes.CDLL(None, use_errno=True).unshare(wire.CLONE_NEWNET) != 0:
+        return False
+    wire.set_flags("lo", wire.IFF_UP, 0)
+    return True
+
+
+def worker(waiting, results, make_tester, tests):
+    """Runs tests, given as numbers, until none waits."""
+    own_network()
+    t = make_tester()
+    for i in iter(waiting.get, None):
+        results.put((i, run_one(*tests[i], t)))
+
+
+def run_all(tests, make_tester, jobs):
+    """The results of all tests, in no order. A worker that dies takes its test with it: that one is failed."""
+    waiting, results = multiprocessing.Queue(), multiprocessing.Queue()
+    for i in [*range(len(tests)), *[None] * jobs]:
+        waiting.put(i)
+    workers = [multiprocessing.Process(target=worker, args=(waiting, results, make_tester, tests)) for _ in range(jobs)]
+    for w in workers:
+        w.start()
+    done = {}
+    while len(done) < len(tests):
+        try:
+            i, result = results.get(timeout=1)
+            done[i] = result
+        except queue.Empty:
+            if not any(w.is_alive() for w in workers) and results.empty():
+                break
+    for w in workers:
+        w.join()
+    for i, (name, _) in enumerate(tests):
+        if i not in done:
+            print("failed  %s: the worker ended" % name, flush=True)
+            done[i] = "failed"
+    return list(done.values())
+
+
 def main(argv):
     import argparse
     p = argparse.ArgumentParser(description="Board tests: hvm-dm on the fake hypervisor.")
@@ -198,6 +243,8 @@ def main(argv):
     p.add_argument("--peer-only", action="store_true",
                    help="only compare tests, peer against peer: are the scripts deterministic?")
     p.add_argument("--list", action="store_true")
+    p.add_argument("--jobs", type=int, default=os.cpu_count() if os.geteuid() == 0 else 1,
+                   help="tests at once, each in a network namespace (root)")
     p.add_argument("pattern", nargs="?", default="")
     args = p.parse_args(argv)
     folder = os.path.dirname(os.path.abspath(__file__))
@@ -205,16 +252,16 @@ def main(argv):
     if args.list:
         print("\n".join(n for n, _ in tests))
         return 0
-    t = Tester(fakexen.resolve_dm(args.dm), fakexen.resolve_dm(args.peer), args.peer_only)
-    for path in ([] if args.peer_only else [t.dm]) + [t.peer]:
+    dm, peer = fakexen.resolve_dm(args.dm), fakexen.resolve_dm(args.peer)
+    for path in ([] if args.peer_only else [dm]) + [peer]:
         if not os.access(path, os.X_OK):
             print("board tests: no device model at %s" % path, file=sys.stderr)
             return 1
+    if args.peer_only:
+        tests = [(name, fn) for name, fn in tests if getattr(fn, "compares", False)]
     count = {"passed": 0, "failed": 0, "skipped": 0}
-    for name, fn in tests:
-        if args.peer_only and not getattr(fn, "compares", False):
-            continue
-        count[run_one(name, fn, t)] += 1
+    for result in run_all(tests, lambda: Tester(dm, peer, args.peer_only), max(1, args.jobs)):
+        count[result] += 1
     if count["skipped"]:
         print("%d skipped" % count["skipped"])
     print("%d passed, %d failed" % (count["passed"], count["failed"]))

@@ -41,6 +41,14 @@ def in_namespace(test):
     return run
 
 
+def set_flags(name, on, off):
+    """Sets and clears flags (IFF_*) of an interface."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        ifr = fcntl.ioctl(s, SIOCGIFFLAGS, struct.pack("16sH14x", name.encode(), 0))
+        flags = struct.unpack_from("H", ifr, 16)[0] & ~off | on
+        fcntl.ioctl(s, SIOCSIFFLAGS, struct.pack("16sH14x", name.encode(), flags))
+
+
 class Wire:
     """A packet socket on the tap; brings the interface up."""
 
@@ -51,10 +59,7 @@ class Wire:
         self.sock.bind((name, 0))
 
     def set_up(self, up):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-            ifr = fcntl.ioctl(s, SIOCGIFFLAGS, struct.pack("16sH14x", self.name.encode(), 0))
-            flags = struct.unpack_from("H", ifr, 16)[0] & ~IFF_UP | (IFF_UP if up else 0)
-            fcntl.ioctl(s, SIOCSIFFLAGS, struct.pack("16sH14x", self.name.encode(), flags))
+        set_flags(self.name, IFF_UP if up else 0, IFF_UP)
 
     def send(self, frame):
         self.sock.send(frame)
