@@ -429,14 +429,27 @@ class Guest:
                 return found, time.monotonic() - self.t0
             if self.box.qemu.poll() is not None:
                 raise BoxError("the box went off")
-            rip = tcg.triple_fault(self.box.read_console(), self.domid)
-            if rip is not None:
-                raise BoxError(f"guest {self.name}: triple fault at {rip:x}; its serial output ends:\n{self.log[-600:]}")
+            self.check_alive()
             if time.monotonic() > end:
                 raise BoxError(f"guest {self.name}: nothing like {pattern!r} on its serial line in {timeout} s; "
                                f"state {self.state() or 'gone'}; it ends:\n{self.log[-600:]}\n--- device model's log:\n"
                                f"{self.dm_log()[-600:]}")
             time.sleep(0.2)
+
+    def check_alive(self):
+        """Raises BoxError when the guest ended in a triple fault."""
+        rip = tcg.triple_fault(self.box.read_console(), self.domid)
+        if rip is not None:
+            raise BoxError(f"guest {self.name}: triple fault at {rip:x}; its serial output ends:\n{self.log[-600:]}")
+
+    def beside(self, command, timeout):
+        """Runs a bash script in dom0 that needs the guest: (exit status or None, output); BoxError once the guest is dead."""
+        ident, end = self.box.start_sh(command), time.monotonic() + timeout
+        while True:
+            status, out = self.box.wait_sh(ident, 5)
+            if status is not None or time.monotonic() > end:
+                return status, out
+            self.check_alive()
 
     def state(self):
         """xl's state letters ("r-----"), "" when the domain is gone."""

@@ -54,7 +54,7 @@ class Suite:
 
     scenarios = ()
     default_scenarios = None
-    shares_guests = False   # a scenario goes on with the guests of the one before
+    shares_guests = False   # a scenario goes on with the guests of the one before, if that did not fail
     cd = ("install.iso", "mkiso")
 
     def __init__(self, box, out, port):
@@ -123,7 +123,7 @@ class Suite:
                 print(f"-- {name}: {self.document(name)}", flush=True)
                 seen = len(self.box.read_console())
                 self.one(name)
-                if not self.shares_guests:
+                if not self.shares_guests or self.failed > counted[1]:    # the next one gets new guests
                     self.clean()
                 print(f"   {time.monotonic() - since:.0f} s", flush=True)
                 why = self.failed > counted[1] and self.box.failed_by_tcg(seen)
@@ -131,7 +131,6 @@ class Suite:
                     break
                 print(f"   the software CPU failed ({why}): {name} again", flush=True)
                 self.passed, self.failed = counted
-                self.clean()
         self.finish()
 
 
