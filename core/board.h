@@ -22,8 +22,8 @@
 struct pci_bus;
 
 struct device_ops {
-    const char *
-        name; /* record name in saved state: unique per kind; several of a kind are numbered */
+    const char
+        *name; /* record name in saved state: unique per kind; several of a kind are numbered */
     uint32_t version;         /* of the saved state */
     void (*reset)(void *dev); /* power-on values; also called once by board_add_device() */
     int (*state)(void *dev, struct save_stream *s); /* see save.h */

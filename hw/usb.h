@@ -21,9 +21,10 @@ enum {
     USB_EP0_HIGH_BYTES = 64, /* and at high speed (USB 2.0, 5.5.3) */
     USB_PACKET_BYTES = 64,   /* longest packet of any endpoint */
     USB_CONTROL_BYTES = 256,
-    USB_CONFIG_BYTES = 34, /* one configuration, interface, HID descriptor and endpoint: the longest there is */
-    USB_BUS_PORTS = 15,    /* of one controller or hub, at most */
-    USB_HUB_TIERS = 5,     /* hubs between a controller and a device (USB 1.1, 4.1.1) */
+    USB_CONFIG_BYTES =
+        34, /* one configuration, interface, HID descriptor and endpoint: the longest there is */
+    USB_BUS_PORTS = 15, /* of one controller or hub, at most */
+    USB_HUB_TIERS = 5,  /* hubs between a controller and a device (USB 1.1, 4.1.1) */
 };
 
 enum usb_speed { USB_SPEED_FULL, USB_SPEED_HIGH };
@@ -78,9 +79,10 @@ struct usb_device {
         const struct usb_device_ops *ops;
         void *dev;
         uint8_t device[18]; /* descriptors, as at full speed: usb.c turns them into the others */
-        uint8_t config[USB_CONFIG_BYTES]; /* wTotalLength of it; ends in the endpoint's bInterval, in ms */
-        const char *const *strings;       /* of index 1 up, NULL ends; at most 126 characters */
-        struct usb_bus *hub;              /* the ports of a hub, else NULL */
+        uint8_t config
+            [USB_CONFIG_BYTES]; /* wTotalLength of it; ends in the endpoint's bInterval, in ms */
+        const char *const *strings; /* of index 1 up, NULL ends; at most 126 characters */
+        struct usb_bus *hub;        /* the ports of a hub, else NULL */
     } cfg;
     struct usb_device_regs r;
     struct {

@@ -57,7 +57,7 @@ static const uint8_t device_descriptor[] = {
     9,    0,    0,    USB_EP0_BYTES, /* hub */
     0x09, 0x04, 0xaa, 0x55,          /* idVendor, idProduct */
     0x01, 0x01,                      /* bcdDevice */
-    1,    2,    3,    1, /* manufacturer, product, serial number; one configuration */
+    1,    2,    3,    1,             /* manufacturer, product, serial number; one configuration */
 };
 static const uint8_t config_descriptor[] = {
     /* Configuration: has power of its own, can wake the host up */
@@ -66,12 +66,17 @@ static const uint8_t config_descriptor[] = {
     9, 4, 0, 0, 1, 9, 0, 0, 0,
     /* Endpoint: interrupt, IN 1, a bit for each port and one for the hub */
     7, 5, 0x81, 3, 2, 0, 255};
-static const uint8_t hub_descriptor[HUB_DESCRIPTOR_BYTES] = {
-    HUB_DESCRIPTOR_BYTES, HUB_DESCRIPTOR, USB_HUB_PORTS, 0x0a, 0, /* no power switches */
-    1,                                                            /* power is good after 2 ms */
-    0,                                                            /* mA of the hub itself */
-    0,                    0, /* all devices can be removed */
-    0xff,                 0xff};
+static const uint8_t hub_descriptor[HUB_DESCRIPTOR_BYTES] = {HUB_DESCRIPTOR_BYTES,
+                                                             HUB_DESCRIPTOR,
+                                                             USB_HUB_PORTS,
+                                                             0x0a,
+                                                             0, /* no power switches */
+                                                             1, /* power is good after 2 ms */
+                                                             0, /* mA of the hub itself */
+                                                             0,
+                                                             0, /* all devices can be removed */
+                                                             0xff,
+                                                             0xff};
 static const char *const strings[] = {"QEMU", "QEMU USB Hub", "314159", NULL};
 
 static struct usb_device *at(const struct usb_hub *hub, unsigned port)
