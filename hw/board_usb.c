@@ -304,13 +304,14 @@ static int add_at(struct board_usb *u, const struct usb_kind *kind, const char *
         return fail(err, errlen, -ENOSPC, "more than %d USB devices", NODES_MAX);
     }
     ret = kind->function(u->b, u->input, &n->dev);
-    if (ret == 0) {
-        ret = usb_bus_plug(parent->bus, (int)port, n->dev);
-        if (ret != 0) {
-            board_remove_device(u->b, n->dev->cfg.dev);
-        }
-    }
     if (ret != 0) {
+        free(n);
+        return fail(err, errlen, ret, "cannot create %s: %s", kind->driver,
+                    ret == -ENOSPC ? "there are too many input devices" : strerror(-ret));
+    }
+    ret = usb_bus_plug(parent->bus, (int)port, n->dev);
+    if (ret != 0) {
+        board_remove_device(u->b, n->dev->cfg.dev);
         free(n);
         return fail(err, errlen, ret, "cannot plug %s into bus %s: %s", kind->driver,
                     controller_of(parent)->bus_name,
