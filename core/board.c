@@ -57,19 +57,13 @@ void board_fini(struct board *b)
     b->bus = NULL;
 }
 
-static struct device_entry *entry_create(struct board *b, const struct device_ops *ops, void *dev)
+static struct device_entry *entry_create(const struct device_ops *ops, void *dev)
 {
     struct device_entry *e = calloc(1, sizeof(*e));
 
-    if (e == NULL) {
-        return NULL;
-    }
-    e->ops = ops;
-    e->dev = dev;
-    for (const struct device_entry *o = b->devices; o != NULL; o = o->next) {
-        if (strcmp(o->ops->name, ops->name) == 0) {
-            e->instance++;
-        }
+    if (e != NULL) {
+        e->ops = ops;
+        e->dev = dev;
     }
     return e;
 }
@@ -92,8 +86,8 @@ int board_add_device(struct board *b, const struct device_ops *ops, void *dev)
 int board_add_pair(struct board *b, const struct device_ops *ops, void *dev,
                    const struct device_ops *ops2, void *dev2)
 {
-    struct device_entry *e = entry_create(b, ops, dev);
-    struct device_entry *e2 = ops2 != NULL ? entry_create(b, ops2, dev2) : NULL;
+    struct device_entry *e = entry_create(ops, dev);
+    struct device_entry *e2 = ops2 != NULL ? entry_create(ops2, dev2) : NULL;
 
     if (e == NULL || (ops2 != NULL && e2 == NULL)) {
         free(e);
@@ -103,10 +97,37 @@ int board_add_pair(struct board *b, const struct device_ops *ops, void *dev,
     entry_append(b, e);
     ops->reset(dev);
     if (e2 != NULL) {
+        e->pair = true;
         entry_append(b, e2);
         ops2->reset(dev2);
     }
     return 0;
+}
+
+/* Takes the entry at *p off the list and destroys its device. */
+static void entry_remove(struct device_entry **p)
+{
+    struct device_entry *e = *p;
+
+    *p = e->next;
+    e->ops->destroy(e->dev);
+    free(e);
+}
+
+void board_remove_device(struct board *b, const void *dev)
+{
+    struct device_entry **p = &b->devices;
+
+    while (*p != NULL && (*p)->dev != dev) {
+        p = &(*p)->next;
+    }
+    if (*p == NULL) {
+        return;
+    }
+    if ((*p)->pair) { /* the second one goes first, as at the end of the board */
+        entry_remove(&(*p)->next);
+    }
+    entry_remove(p);
 }
 
 void board_reset(struct board *b)
@@ -117,6 +138,17 @@ void board_reset(struct board *b)
 }
 
 /* ---- saved state: one record {name[32], instance, version, length, payload} per device ---- */
+
+/* The device's number among those of its kind: it can change when one before it is removed. */
+static uint32_t entry_number(const struct board *b, const struct device_entry *e)
+{
+    uint32_t n = 0;
+
+    for (const struct device_entry *o = b->devices; o != e; o = o->next) {
+        n += strcmp(o->ops->name, e->ops->name) == 0;
+    }
+    return n;
+}
 
 static void record_header(struct save_stream *s, char name[NAME_MAX_LEN], uint32_t *instance,
                           uint32_t *version, uint32_t *length)
@@ -131,6 +163,7 @@ int board_save(struct board *b, struct save_stream *s)
 {
     for (struct device_entry *e = b->devices; e != NULL && s->error == 0; e = e->next) {
         char name[NAME_MAX_LEN] = "";
+        uint32_t instance = entry_number(b, e);
         uint32_t version = e->ops->version;
         uint32_t length;
         struct save_stream body;
@@ -141,7 +174,7 @@ int board_save(struct board *b, struct save_stream *s)
         if (ret == 0) {
             memcpy(name, e->ops->name, strnlen(e->ops->name, NAME_MAX_LEN - 1));
             length = (uint32_t)body.len;
-            record_header(s, name, &e->instance, &version, &length);
+            record_header(s, name, &instance, &version, &length);
             save_bytes(s, body.data, body.len);
         } else {
             s->error = ret;
@@ -156,6 +189,7 @@ int board_load(struct board *b, struct save_stream *s)
 {
     for (struct device_entry *e = b->devices; e != NULL; e = e->next) {
         char name[NAME_MAX_LEN];
+        const uint32_t expected = entry_number(b, e);
         uint32_t instance = 0;
         uint32_t version = 0;
         uint32_t length = 0;
@@ -168,9 +202,9 @@ int board_load(struct board *b, struct save_stream *s)
             return -EINVAL;
         }
         name[NAME_MAX_LEN - 1] = '\0';
-        if (strcmp(name, e->ops->name) != 0 || instance != e->instance) {
+        if (strcmp(name, e->ops->name) != 0 || instance != expected) {
             log_msg("saved state: has another device where this guest has %s %u", e->ops->name,
-                    e->instance);
+                    expected);
             return -EINVAL;
         }
         if (version == 0 || version > e->ops->version) {
@@ -182,7 +216,7 @@ int board_load(struct board *b, struct save_stream *s)
         body.version = version;
         ret = e->ops->state(e->dev, &body);
         if (ret != 0 || body.error != 0 || body.pos != body.len) {
-            log_msg("saved state: record of %s %u is not valid", e->ops->name, e->instance);
+            log_msg("saved state: record of %s %u is not valid", e->ops->name, expected);
             return -EINVAL;
         }
         s->pos += length;

@@ -9,6 +9,7 @@
  * It allocates, registers its regions and calls board_add_device(); 0, or -errno with the board
  * unchanged.
  */
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/bus.h"
@@ -21,8 +22,8 @@
 struct pci_bus;
 
 struct device_ops {
-    const char *
-        name; /* record name in saved state: unique per kind; instances are told apart by their number */
+    const char
+        *name; /* record name in saved state: unique per kind; several of a kind are numbered */
     uint32_t version;         /* of the saved state */
     void (*reset)(void *dev); /* power-on values; also called once by board_add_device() */
     int (*state)(void *dev, struct save_stream *s); /* see save.h */
@@ -33,7 +34,7 @@ struct device_entry {
     struct device_entry *next;
     const struct device_ops *ops;
     void *dev;
-    uint32_t instance;
+    bool pair; /* the next entry goes with this one */
 };
 
 struct board {
@@ -58,11 +59,16 @@ int board_add_device(struct board *b, const struct device_ops *ops, void *dev);
  * reverse order. */
 int board_add_pair(struct board *b, const struct device_ops *ops, void *dev,
                    const struct device_ops *ops2, void *dev2);
+/*
+ * Destroys a device (of a pair: the first one's dev, and both go) while the machine runs. Not from the device's own
+ * handlers; anything of it that other devices hold, such as a USB port, is the caller's to take back before.
+ */
+void board_remove_device(struct board *b, const void *dev);
 /* Resets all devices in creation order. */
 void board_reset(struct board *b);
 
-/* Moves the whole board to or from a stream: one record {name, instance, version, length, payload}
- * per device. -EINVAL and a logged reason when a record is unknown, missing, too new or refused;
- * the board must then be thrown away. */
+/* Moves the whole board to or from a stream: one record {name, number among its kind, version, length, payload} per
+ * device. The load of one device may add and remove devices behind it. -EINVAL and a logged reason when a record is
+ * unknown, missing, too new or refused; the board must then be thrown away. */
 int board_save(struct board *b, struct save_stream *s);
 int board_load(struct board *b, struct save_stream *s);

@@ -24,6 +24,7 @@
 #include "monitor/qmp.h"
 #include "monitor/qmp_block.h"
 #include "monitor/qmp_screen.h"
+#include "monitor/qmp_usb.h"
 #include "net/net.h"
 #include "pv/pv.h"
 #include "ui/display.h"
@@ -550,6 +551,7 @@ static int open_monitors(struct app *a)
     }
     (void)qmp_media_init(&a->media, a->qmp, a->loop, a->handles.ide); /* one of few tables */
     (void)qmp_screen_init(a->qmp, a->parts.display);
+    (void)qmp_usb_init(a->qmp, a->handles.usb);
     for (unsigned i = 0; i < a->o.qmp_count; i++) {
         const struct option_qmp *q = &a->o.qmp[i];
         int ret = q->path != NULL ? qmp_listen_path(a->qmp, q->id, q->path, a->err, sizeof(a->err))

@@ -135,11 +135,9 @@ struct option_usb {
     const char *id;
     const char
         *bus; /* of a device: "ID.0", "usb-bus.0" is that of -usb; NULL: one with a port free */
-    int controller_index;  /* of a device: its controller in usb_devices, -1: that of -usb */
+    const char *port;      /* of a device: "1", "1.2" behind a hub; NULL: any */
     const char *masterbus; /* companion controllers, else NULL */
     unsigned firstport;
-    bool controller;
-    bool placed;   /* controller_index is known */
     uint8_t devfn; /* controllers */
 };
 

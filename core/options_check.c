@@ -29,9 +29,9 @@ static bool wants_nic(const struct options *o, const char **what)
 static bool wants_usb(const struct options *o, const char **what)
 {
     for (unsigned i = 0; i < o->usb_device_count; i++) {
-        const char *driver = o->usb_devices[i].driver; /* as in hw/board.c */
+        const char *driver = o->usb_devices[i].driver; /* as in hw/board_usb.c */
 
-        if (!optword_in("piix3-usb-uhci|usb-tablet|usb-mouse|usb-kbd", driver, strlen(driver))) {
+        if (!optword_in("piix3-usb-uhci|usb-tablet|usb-mouse|usb-kbd|usb-hub", driver, strlen(driver))) {
             *what = driver;
             return true;
         }

@@ -52,6 +52,7 @@ static const struct device_kind device_kinds[] = {
     {"usb-tablet", CLASS_USB_DEVICE, false, 0},
     {"usb-mouse", CLASS_USB_DEVICE, false, 0},
     {"usb-kbd", CLASS_USB_DEVICE, false, 0},
+    {"usb-hub", CLASS_USB_DEVICE, false, 0},
     {"usb-host", CLASS_USB_DEVICE, false, 0},
     {"usb-storage", CLASS_USB_DEVICE, false, 0},
     {"ac97", CLASS_SOUND, true, 0},
@@ -143,7 +144,7 @@ static const struct optkey usb_controller_keys[] = {
 };
 static const struct optkey usb_device_keys[] = {
     {"bus", OPTKEY_STRING, KEY(bus), 0, 0, NULL},
-    {"port", OPTKEY_IGNORE, 0, 0, 0, NULL},
+    {"port", OPTKEY_STRING, KEY(port), 0, 0, NULL},
     {0},
 };
 static const struct optkey pvdevice_keys[] = {
@@ -447,69 +448,11 @@ static int resolve_usb(struct parser *p, const struct parsed_device *d)
         .driver = d->driver,
         .id = d->id,
         .bus = d->bus,
-        .controller_index = -1,
+        .port = d->port,
         .masterbus = d->masterbus,
         .firstport = (unsigned)d->firstport,
-        .controller = d->kind->class == CLASS_USB_CONTROLLER,
         .devfn = d->devfn,
     };
-    return 0;
-}
-
-static bool usb_bus_is(const struct option_usb *controller, const char *bus)
-{
-    const char *id = controller ? controller->id : "usb-bus"; /* NULL: that of -usb */
-    size_t n = id ? strlen(id) : 0;
-
-    return n && strncmp(bus, id, n) == 0 && strcmp(bus + n, ".0") == 0;
-}
-
-/* Ports of a controller that are left; those that are not emulated are refused elsewhere. */
-static unsigned usb_ports_left(const struct options *o, int controller)
-{
-    unsigned left =
-        controller < 0 || strstr(o->usb_devices[controller].driver, "uhci") ? 2 : OPTIONS_MAX_USB;
-
-    for (unsigned i = 0; i < o->usb_device_count && left; i++) {
-        left -= !o->usb_devices[i].controller && o->usb_devices[i].placed &&
-                o->usb_devices[i].controller_index == controller;
-    }
-    return left;
-}
-
-/* Finds each USB device its controller: the one of bus=, or the first with a free port. */
-static int place_usb_devices(struct parser *p)
-{
-    struct options *o = p->o;
-
-    p->option = "-device";
-    for (unsigned i = 0; i < o->usb_device_count; i++) {
-        struct option_usb *d = &o->usb_devices[i];
-        bool found = d->controller;
-
-        for (int c = o->usb ? -1 : 0; c < (int)o->usb_device_count && !found; c++) {
-            const struct option_usb *controller = c < 0 ? NULL : &o->usb_devices[c];
-
-            if (controller && !controller->controller) {
-                continue;
-            }
-            if (d->bus ? usb_bus_is(controller, d->bus) : usb_ports_left(o, c) != 0) {
-                if (usb_ports_left(o, c) == 0) {
-                    return options_bad(p, "%s: both ports of USB bus '%.60s' are taken", d->driver,
-                                       d->bus);
-                }
-                d->controller_index = c;
-                d->placed = found = true;
-            }
-        }
-        if (!found && d->bus) {
-            return options_bad(p, "%s: there is no USB bus '%.60s'", d->driver, d->bus);
-        }
-        if (!found) {
-            return options_bad(p, "%s: no USB port is free; a controller (-usb) has two",
-                               d->driver);
-        }
-    }
     return 0;
 }
 
@@ -601,8 +544,5 @@ int options_resolve_devices(struct parser *p)
             return -EINVAL;
         }
     }
-    return place_usb_devices(p) < 0 || options_resolve_netdevs(p) < 0 ||
-                   options_resolve_drives(p) < 0
-               ? -EINVAL
-               : 0;
+    return options_resolve_netdevs(p) < 0 || options_resolve_drives(p) < 0 ? -EINVAL : 0;
 }

@@ -45,7 +45,7 @@ struct parsed_drive {
 /* A -device. */
 struct parsed_device {
     const struct device_kind *kind;
-    const char *driver, *id, *drive, *netdev, *mac, *bus, *masterbus, *serial, *chardev, *addr, *romfile;
+    const char *driver, *id, *drive, *netdev, *mac, *bus, *port, *masterbus, *serial, *chardev, *addr, *romfile;
     int64_t unit, scsi_id, index;
     uint64_t vgamem_mb, firstport, device_id, vendor_id, revision;
     bool multifunction;

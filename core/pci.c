@@ -45,15 +45,20 @@ struct pci_device *pci_find(struct pci_bus *bus, uint8_t devfn)
     return bus->fn[devfn];
 }
 
+bool pci_slot_taken(struct pci_bus *bus, unsigned slot)
+{
+    bool taken = false;
+
+    for (unsigned fn = 0; fn < 8; fn++) {
+        taken |= bus->fn[PCI_DEVFN(slot, fn)] != NULL;
+    }
+    return taken;
+}
+
 int pci_free_slot(struct pci_bus *bus, unsigned first)
 {
     for (unsigned slot = first; slot < 32; slot++) {
-        bool used = false;
-
-        for (unsigned fn = 0; fn < 8; fn++) {
-            used |= bus->fn[PCI_DEVFN(slot, fn)] != NULL;
-        }
-        if (!used) {
+        if (!pci_slot_taken(bus, slot)) {
             return (int)slot;
         }
     }

@@ -174,5 +174,7 @@ struct pci_bus *pci_bus_create(void);
 void pci_bus_destroy(struct pci_bus *bus);
 /* The function at devfn, or NULL. */
 struct pci_device *pci_find(struct pci_bus *bus, uint8_t devfn);
+/* Whether a slot (0..31) has functions. */
+bool pci_slot_taken(struct pci_bus *bus, unsigned slot);
 /* The lowest slot >= first (1..31) without functions, or -ENOSPC. */
 int pci_free_slot(struct pci_bus *bus, unsigned first);

@@ -8,12 +8,12 @@
  *     01.0    82371SB ISA bridge           hw/piix3.c      PIRQ routing; 0x92
  *     01.1    PIIX3 IDE                    hw/piix_ide.c   bus master BAR
  *                                          hw/ide.c        0x1f0-0x1f7, 0x3f6, 0x170-0x177, 0x376
- *     01.2    PIIX3 USB (usb=, usbdevice=) hw/uhci.c    I/O BAR; with hw/usb.c, hw/usb_hid.c
+ *     01.2    PIIX3 USB (usb=, usbdevice=) hw/uhci.c    I/O BAR; hw/board_usb.c lists what can be plugged in
  *     01.3    82371AB power management     hw/piix4_pm.c   0xb000-0xb03f, 0xb2-0xb3
  *     02.0    Xen platform (machine xenfv) hw/xen_platform.c  0x10-0x1f
  *     next    VGA                          hw/vga.c        0x3b4-0x3df, 0xa0000-0xbffff
  *                                          hw/stdvga.c     0x1ce-0x1cf; or hw/cirrus.c
- *     next    USB (usbversion=1)           hw/uhci.c
+ *     next    USB (usbversion=1)           hw/uhci.c; at run time (usbctrl=) in a free slot
  *     next    network cards                hw/rtl8139.c, hw/e1000.c
  *     next    SATA (hdtype="ahci")         hw/ahci.c
  *     ISA     CMOS 14-127                  hw/cmos.c       0x70-0x71
@@ -40,6 +40,7 @@
 #include "core/pci.h"
 #include "hw/acpi_gpe.h"
 #include "hw/ahci.h"
+#include "hw/board_usb.h"
 #include "hw/cmos.h"
 #include "hw/dma8237.h"
 #include "hw/e1000.h"
@@ -51,16 +52,12 @@
 #include "hw/piix_ide.h"
 #include "hw/rtl8139.h"
 #include "hw/serial.h"
-#include "hw/uhci.h"
-#include "hw/usb.h"
-#include "hw/usb_hid.h"
 #include "hw/vga.h"
 #include "hw/xen_platform.h"
 #include "net/net.h"
 
 enum {
     DEVFN_IDE = PCI_DEVFN(1, 1),
-    DEVFN_USB = PCI_DEVFN(1, 2),
     MIB = 1 << 20,
     VGAMEM_CIRRUS_MIB = 8, /* libxl's defaults for videoram= */
     VGAMEM_STD_MIB = 16,
@@ -98,6 +95,14 @@ static void unplug(void *opaque, unsigned mask)
         }
         handles->disks_unplugged(handles->opaque, keep_first);
     }
+}
+
+/* Only USB controllers are given up. */
+static void eject(void *opaque, unsigned slot)
+{
+    const struct board_handles *handles = opaque;
+
+    board_usb_eject(handles->usb, slot);
 }
 
 static void sleep_state(void *opaque, unsigned state)
@@ -183,36 +188,6 @@ static int create_vga(struct board *b, const struct options *o, const struct boa
     }
 }
 
-/* Controllers and what is plugged into them; core/options.c has seen to it that all exist. */
-static int create_usb(struct board *b, const struct options *o, struct input *input)
-{
-    static const char *const hids[USB_HID_KINDS] = {[USB_HID_TABLET] = "usb-tablet",
-                                                    [USB_HID_MOUSE] = "usb-mouse",
-                                                    [USB_HID_KEYBOARD] = "usb-kbd"};
-    struct usb_bus *buses[1 + OPTIONS_MAX_USB] = {NULL}; /* [0]: that of -usb */
-    int ret = o->usb ? uhci_create(b, DEVFN_USB, &buses[0]) : 0;
-
-    for (unsigned i = 0; i < o->usb_device_count && ret == 0; i++) {
-        if (o->usb_devices[i].controller) {
-            ret = uhci_create(b, o->usb_devices[i].devfn, &buses[1 + i]);
-        }
-    }
-    for (unsigned i = 0; i < o->usb_device_count && ret == 0; i++) {
-        const struct option_usb *u = &o->usb_devices[i];
-        struct usb_device *d = NULL;
-
-        for (unsigned kind = 0; kind < USB_HID_KINDS && ret == 0; kind++) {
-            if (strcmp(u->driver, hids[kind]) == 0) {
-                ret = usb_hid_create(b, kind, input, &d);
-            }
-        }
-        if (d != NULL) {
-            ret = usb_bus_plug(buses[1 + u->controller_index], USB_ANY_PORT, d);
-        }
-    }
-    return ret;
-}
-
 static int create_rtl8139(struct board *b, const struct option_nic *nic, const struct rom *rom,
                           struct net *net)
 {
@@ -268,7 +243,11 @@ int board_populate(struct board *b, const struct options *o, const struct board_
         /* The chipset and the screen stay (contract hypervisor.md 2.2, PCI hotplug). */
         .removable_slots =
             ~(1u << 0 | 1u << 1 | (o->vga.kind != OPTION_VGA_NONE ? 1u << (o->vga.devfn >> 3) : 0)),
+        .eject = eject,
+        .opaque = handles,
     };
+    struct acpi_gpe *gpe_block;
+    char why[256];
     struct xen_platform_config platform = {.devfn = o->xen_platform_devfn, .unplug = unplug};
     const char *what;
     int ret;
@@ -288,7 +267,7 @@ int board_populate(struct board *b, const struct options *o, const struct board_
     CREATE("CMOS", create_cmos(b, o, handles->ide, &cmos));
     pm.opaque = cmos;
     CREATE("power management", piix4_pm_create(b, &pm));
-    CREATE("ACPI GPE block", acpi_gpe_create(b, &gpe, NULL));
+    CREATE("ACPI GPE block", acpi_gpe_create(b, &gpe, &gpe_block));
     CREATE("DMA controller", dma8237_create(b));
     CREATE("floppy controller", fdc_create(b));
     CREATE("keyboard controller", i8042_create(b, parts->input));
@@ -302,7 +281,11 @@ int board_populate(struct board *b, const struct options *o, const struct board_
         CREATE("xen-platform", xen_platform_create(b, &platform));
     }
     CREATE("VGA adapter and its video memory (videoram=, vgamem_mb=)", create_vga(b, o, parts));
-    CREATE("USB controllers and devices", create_usb(b, o, parts->input));
+    ret = board_usb_create(b, o, parts->input, gpe_block, &handles->usb, why, sizeof(why));
+    if (ret != 0) {
+        snprintf(err, errlen, "cannot create the USB devices: %s", why);
+        return ret;
+    }
     handles->pci = b->pci;
     handles->parts = parts;
     for (unsigned i = 0; i < o->nic_count; i++) {

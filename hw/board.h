@@ -11,6 +11,7 @@
 
 struct ahci;
 struct block;
+struct board_usb;
 struct chardev;
 struct display;
 struct input;
@@ -39,6 +40,7 @@ struct board_parts {
 struct board_handles {
     struct piix_ide *ide; /* set by board_populate(), like all up to nic_count */
     struct ahci *ahci;    /* NULL: none */
+    struct board_usb *usb;
     struct pci_bus *pci;
     const struct board_parts *parts;
     uint8_t nic_devfn[BOARD_NICS];

@@ -170,18 +170,12 @@ static void write32(struct uhci *u, uint32_t addr, uint32_t v)
     guestmem_write(u->pd.board->mem, addr, b, sizeof(b));
 }
 
-/* The device that hears a token for addr: on an enabled port that is awake. */
-static struct usb_device *find_device(const struct uhci *u, unsigned addr)
+/* Of struct usb_bus. */
+static bool port_open(const void *host, unsigned port)
 {
-    for (unsigned i = 0; i < UHCI_PORTS; i++) {
-        struct usb_device *d = u->h.bus.dev[i];
+    const struct uhci *u = host;
 
-        if (d != NULL && d->r.address == addr &&
-            (u->r.portsc[i] & (PORTSC_PE | PORTSC_PR | PORTSC_SUSPEND)) == PORTSC_PE) {
-            return d;
-        }
-    }
-    return NULL;
+    return (u->r.portsc[port] & (PORTSC_PE | PORTSC_PR | PORTSC_SUSPEND)) == PORTSC_PE;
 }
 
 /* Bytes that MaxLen or ActLen mean: n - 1 in 11 bits. */
@@ -195,7 +189,7 @@ static int transact(struct uhci *u, const struct td *td, unsigned max_len)
 {
     uint8_t data[USB_PACKET_BYTES];
     uint8_t pid = (uint8_t)td->token;
-    struct usb_device *d = find_device(u, td->token >> 8 & 127);
+    struct usb_device *d = usb_bus_find(&u->h.bus, td->token >> 8 & 127);
     unsigned len = max_len < sizeof(data) ? max_len : sizeof(data);
     int n;
 
@@ -857,7 +851,8 @@ int uhci_create(struct board *b, uint8_t devfn, struct usb_bus **out)
                                 .ports = UHCI_PORTS,
                                 .speed = USB_SPEED_FULL,
                                 .plugged = plugged,
-                                .wake = device_wakes};
+                                .wake = device_wakes,
+                                .open = port_open};
     *out = &u->h.bus;
     return 0;
 }

@@ -14,6 +14,9 @@ enum { /* USB 1.1, table 9-5, and the features of table 9-6 */
        QUALIFIER_BYTES = 10,
        DEVICE_VERSION_AT = 3, /* high byte of bcdUSB */
        DEVICE_EP0_AT = 7,
+       CONFIG_LENGTH_AT = 2,
+       CONFIG_ATTRIBUTES_AT = 7,
+       CONFIG_SELF_POWERED = 0x40,
        FEATURE_ENDPOINT_HALT = 0,
        FEATURE_REMOTE_WAKEUP = 1,
        INTERRUPT_ENDPOINT = 0x81,
@@ -55,6 +58,9 @@ int usb_bus_plug(struct usb_bus *bus, int port, struct usb_device *d)
     if (bus->dev[port] != NULL) {
         return -EBUSY;
     }
+    if (d->cfg.hub != NULL && (bus->open == NULL || bus->speed != USB_SPEED_FULL)) {
+        return -ENOTSUP;
+    }
     usb_device_reset(d);
     bus->dev[port] = d;
     d->h.bus = bus;
@@ -75,6 +81,25 @@ void usb_bus_unplug(struct usb_bus *bus, unsigned port)
     d->h.bus = NULL;
     usb_device_reset(d);
     bus->plugged(bus->host, port);
+}
+
+struct usb_device *usb_bus_find(const struct usb_bus *bus, unsigned address)
+{
+    for (unsigned i = 0; i < bus->ports; i++) {
+        struct usb_device *d = bus->dev[i];
+
+        if (d == NULL || !bus->open(bus->host, i)) {
+            continue;
+        }
+        if (d->r.address == address) {
+            return d;
+        }
+        d = d->cfg.hub != NULL ? usb_bus_find(d->cfg.hub, address) : NULL;
+        if (d != NULL) {
+            return d;
+        }
+    }
+    return NULL;
 }
 
 /* ---- standard requests (USB 1.1, 9.4) ---- */
@@ -151,17 +176,19 @@ static int qualifier_descriptor(const struct usb_device *d, uint8_t *data)
 static int config_descriptor(const struct usb_device *d, uint8_t type, enum usb_speed speed,
                              uint8_t *data)
 {
-    memcpy(data, d->cfg.config, sizeof(d->cfg.config));
+    unsigned len = d->cfg.config[CONFIG_LENGTH_AT];
+
+    memcpy(data, d->cfg.config, len);
     data[1] = type;
     if (speed == USB_SPEED_HIGH) {
         uint8_t n = 4;
 
-        for (unsigned ms = d->cfg.config[USB_CONFIG_BYTES - 1]; ms > 1; ms /= 2) {
+        for (unsigned ms = d->cfg.config[len - 1]; ms > 1; ms /= 2) {
             n++;
         }
-        data[USB_CONFIG_BYTES - 1] = n;
+        data[len - 1] = n;
     }
-    return sizeof(d->cfg.config);
+    return (int)len;
 }
 
 static int get_descriptor(const struct usb_device *d, const struct usb_setup *s, uint8_t *data)
@@ -192,7 +219,8 @@ static int device_request(struct usb_device *d, const struct usb_setup *s, uint8
 {
     switch (s->request) {
     case USB_GET_STATUS:
-        data[0] = d->r.wakeup ? 2 : 0; /* bus powered */
+        data[0] = (uint8_t)((d->r.wakeup ? 2 : 0) |
+                            ((d->cfg.config[CONFIG_ATTRIBUTES_AT] & CONFIG_SELF_POWERED) != 0));
         data[1] = 0;
         return 2;
     case USB_CLEAR_FEATURE:
@@ -271,6 +299,25 @@ static int endpoint_request(struct usb_device *d, const struct usb_setup *s, uin
     }
 }
 
+static int class_request(struct usb_device *d, const struct usb_setup *s)
+{
+    const struct usb_device_ops *ops = d->cfg.ops;
+
+    if ((s->type & ~(USB_DIR_IN | USB_RECIPIENT)) != USB_TYPE_CLASS || d->r.configuration == 0) {
+        return USB_STALL;
+    }
+    switch (s->type & USB_RECIPIENT) {
+    case USB_TO_INTERFACE:
+        return s->index == 0 ? ops->request(d->cfg.dev, s, d->r.data) : USB_STALL;
+    case USB_TO_DEVICE:
+    case USB_TO_OTHER:
+        return ops->class_request != NULL ? ops->class_request(d->cfg.dev, s, d->r.data)
+                                          : USB_STALL;
+    default:
+        return USB_STALL;
+    }
+}
+
 /* Carries out the request of r.setup; the length of the answer in r.data, or USB_STALL. */
 static int run_request(struct usb_device *d)
 {
@@ -286,10 +333,7 @@ static int run_request(struct usb_device *d)
                    s.request == USB_GET_CONFIGURATION || s.request == USB_GET_INTERFACE;
 
     if ((s.type & ~(USB_DIR_IN | USB_RECIPIENT)) != 0) {
-        bool ours = (s.type & ~USB_DIR_IN) == (USB_TYPE_CLASS | USB_TO_INTERFACE) && s.index == 0;
-
-        return ours && d->r.configuration != 0 ? d->cfg.ops->request(d->cfg.dev, &s, d->r.data)
-                                               : USB_STALL;
+        return class_request(d, &s);
     }
     if (recipient >= sizeof(standard) / sizeof(standard[0]) ||
         answers != ((s.type & USB_DIR_IN) != 0)) {

@@ -2,8 +2,8 @@
 #pragma once
 /*
  * A USB function as its host controller sees it: one packet in, one packet or handshake out. On a
- * full-speed bus it is a USB 1.1 device, on a high-speed one a USB 2.0 device. usb.c has the default pipe (address, standard requests, descriptors); what is the
- * device's own is behind struct usb_device_ops. Data toggles are not looked at: DEVIATION because
+ * full-speed bus it is a USB 1.1 device, on a high-speed one a USB 2.0 device. usb.c has the default pipe
+ * (address, standard requests, descriptors); what is the device's own is behind struct usb_device_ops. Data toggles are not looked at: DEVIATION because
  * no packet is ever lost between us. USB 1.1 and 2.0, chapters 8 and 9.
  */
 #include <stdbool.h>
@@ -21,8 +21,10 @@ enum {
     USB_EP0_HIGH_BYTES = 64, /* and at high speed (USB 2.0, 5.5.3) */
     USB_PACKET_BYTES = 64,   /* longest packet of any endpoint */
     USB_CONTROL_BYTES = 256,
-    USB_CONFIG_BYTES = 34, /* one configuration, interface, HID descriptor and endpoint */
-    USB_BUS_PORTS = 15,    /* of one controller, at most */
+    USB_CONFIG_BYTES =
+        34, /* one configuration, interface, HID descriptor and endpoint: the longest there is */
+    USB_BUS_PORTS = 15, /* of one controller or hub, at most */
+    USB_HUB_TIERS = 5,  /* hubs between a controller and a device (USB 1.1, 4.1.1) */
 };
 
 enum usb_speed { USB_SPEED_FULL, USB_SPEED_HIGH };
@@ -39,7 +41,7 @@ enum usb_request { /* USB 1.1, table 9-4 */
                    USB_SET_INTERFACE = 11,
 };
 enum { USB_DIR_IN = 0x80, USB_TYPE_CLASS = 0x20, USB_RECIPIENT = 0x1f };
-enum { USB_TO_DEVICE = 0, USB_TO_INTERFACE = 1, USB_TO_ENDPOINT = 2 };
+enum { USB_TO_DEVICE = 0, USB_TO_INTERFACE = 1, USB_TO_ENDPOINT = 2, USB_TO_OTHER = 3 };
 
 /* The eight bytes of a SETUP packet. */
 struct usb_setup {
@@ -52,6 +54,8 @@ struct usb_device_ops {
      * GET_DESCRIPTOR to the interface). IN: fills data (USB_CONTROL_BYTES) and returns its length;
      * OUT: data holds s->length bytes, returns 0. USB_STALL refuses. */
     int (*request)(void *dev, const struct usb_setup *s, uint8_t *data);
+    /* The same for a class request to the device or to "other" (a hub's port). NULL: it has none. */
+    int (*class_request)(void *dev, const struct usb_setup *s, uint8_t *data);
     /* The interrupt endpoint, IN 1, of the configured device: fills data (USB_PACKET_BYTES) and
      * returns its length, or USB_NAK. */
     int (*interrupt_in)(void *dev, uint8_t *data);
@@ -75,8 +79,10 @@ struct usb_device {
         const struct usb_device_ops *ops;
         void *dev;
         uint8_t device[18]; /* descriptors, as at full speed: usb.c turns them into the others */
-        uint8_t config[USB_CONFIG_BYTES]; /* ends in the endpoint's bInterval, in ms */
-        const char *const *strings;       /* of index 1 up, NULL ends; at most 126 characters */
+        uint8_t config
+            [USB_CONFIG_BYTES]; /* wTotalLength of it; ends in the endpoint's bInterval, in ms */
+        const char *const *strings; /* of index 1 up, NULL ends; at most 126 characters */
+        struct usb_bus *hub;        /* the ports of a hub, else NULL */
     } cfg;
     struct usb_device_regs r;
     struct {
@@ -87,11 +93,11 @@ struct usb_device {
 };
 
 /*
- * The root ports of one controller (which owns this): where hw/board.c plugs in what the guest has at start,
- * and the monitor what comes later.
+ * The ports of one controller or hub (which owns this): hw/board_usb.c plugs in what the guest has at start, and
+ * what the monitor adds later.
  */
 struct usb_bus {
-    void *host;           /* the controller, for the two calls */
+    void *host;           /* the controller or hub, for the calls; as the board knows it */
     unsigned ports;       /* 1 .. USB_BUS_PORTS */
     enum usb_speed speed; /* of the devices plugged in here */
     struct usb_device *dev[USB_BUS_PORTS];
@@ -99,15 +105,21 @@ struct usb_bus {
     void (*plugged)(void *host, unsigned port);
     /* The device there has something to say. */
     void (*wake)(void *host, unsigned port);
+    /* Tokens get through to dev[port]: it is enabled, neither in reset nor suspended. NULL: usb_bus_find() is not
+     * used here, and hubs cannot be plugged in. */
+    bool (*open)(const void *host, unsigned port);
 };
 
 enum { USB_ANY_PORT = -1 };
 
 /* Plugs d (borrowed until it is unplugged or the controller is gone) into port, counted from 0, or into the first
- * free one. 0, or -ENOSPC (no port is free), -EBUSY (that one is not), -ENODEV (no such port). */
+ * free one. 0, or -ENOSPC (no port is free), -EBUSY (that one is not), -ENODEV (no such port), -ENOTSUP (a hub
+ * where hubs cannot be). */
 int usb_bus_plug(struct usb_bus *bus, int port, struct usb_device *d);
 /* The device at port is gone; its state is that after a reset. Nobody there: does nothing. */
 void usb_bus_unplug(struct usb_bus *bus, unsigned port);
+/* The device that hears a token for address, on these ports or behind hubs; NULL: nobody. */
+struct usb_device *usb_bus_find(const struct usb_bus *bus, unsigned address);
 
 /* Bus reset, or power on. */
 void usb_device_reset(struct usb_device *d);

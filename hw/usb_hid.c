@@ -294,6 +294,7 @@ static void pointer_event(struct usb_hid *hid, const struct hid_event *e)
     }
     last->dz = clamp((int64_t)last->dz + e->dz, BACKLOG);
     last->buttons = e->buttons;
+    usb_device_wake(&hid->usb); /* the first one may have come just before the port went to sleep */
 }
 
 static void tablet_event(void *dev, int x, int y, int dz, unsigned buttons)

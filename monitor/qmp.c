@@ -469,9 +469,10 @@ static int read_request(struct json_object *msg, struct request *r, struct qmp_e
     return 0;
 }
 
-int qmp_call(struct qmp *q, const char *name, struct json_object *args, struct qmp_error *e)
+int qmp_call(struct qmp *q, const char *name, struct json_object *args, struct json_object **result,
+             struct qmp_error *e)
 {
-    struct json_object *result = NULL;
+    struct json_object *value = NULL;
     void *opaque = NULL;
     const struct qmp_command *c = find_command(q, name, &opaque);
     int rc;
@@ -481,9 +482,13 @@ int qmp_call(struct qmp *q, const char *name, struct json_object *args, struct q
     }
     rc = check_args(c, args, e);
     if (rc == 0) {
-        rc = c->fn(q, opaque, args, &result, e);
+        rc = c->fn(q, opaque, args, &value, e);
     }
-    json_object_put(result);
+    if (result && rc == 0) {
+        *result = value;
+    } else {
+        json_object_put(value);
+    }
     return rc;
 }
 

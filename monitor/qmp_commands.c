@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "block/block.h"
+#include "core/optlist.h"
 #include "monitor/qmp_priv.h"
 
 #ifndef HVM_DM_VERSION
@@ -431,12 +432,36 @@ static void hmp_block(struct qmp *q, struct hmp_text *t)
     }
 }
 
+/* The text that a QMP command x-query-... gives. */
+static void hmp_query(struct qmp *q, const char *name, struct hmp_text *t)
+{
+    struct qmp_error e = {.class = QMP_GENERIC_ERROR};
+    struct json_object *args = json_object_new_object();
+    struct json_object *result = NULL;
+    struct json_object *text = NULL;
+
+    if (qmp_call(q, name, args, &result, &e) < 0) {
+        say(t, "Error: %s\r\n", e.desc);
+    } else if (json_object_object_get_ex(result, "human-readable-text", &text)) {
+        for (const char *c = json_object_get_string(text); *c; c++) {
+            say(t, "%s%c", *c == '\n' ? "\r" : "", *c);
+        }
+    }
+    json_object_put(result);
+    json_object_put(args);
+}
+
+static void hmp_usb(struct qmp *q, struct hmp_text *t)
+{
+    hmp_query(q, "x-query-usb", t);
+}
+
 /* The lines with arguments are other spellings of QMP commands. */
 static void hmp_call(struct qmp *q, const char *name, struct json_object *args, struct hmp_text *t)
 {
     struct qmp_error e = {.class = QMP_GENERIC_ERROR};
 
-    if (qmp_call(q, name, args, &e) < 0) {
+    if (qmp_call(q, name, args, NULL, &e) < 0) {
         say(t, "Error: %s\r\n", e.desc);
     }
     json_object_put(args);
@@ -481,10 +506,50 @@ static void hmp_change(struct qmp *q, char **words, unsigned n, struct hmp_text 
     hmp_call(q, "blockdev-change-medium", args, t);
 }
 
+/* device_add DRIVER,KEY=VALUE,... */
+static void hmp_device_add(struct qmp *q, char **words, unsigned n, struct hmp_text *t)
+{
+    struct options_arena *arena = NULL;
+    struct optlist l;
+    char err[256];
+
+    if (n != 1) {
+        say(t, "device_add DRIVER[,KEY=VALUE...]\r\n");
+        return;
+    }
+    if (optlist_split(&l, &arena, "device_add", "driver", words[0], err, sizeof(err)) < 0) {
+        say(t, "Error: %s\r\n", err);
+    } else {
+        struct json_object *args = json_object_new_object();
+
+        for (unsigned i = 0; i < l.count; i++) {
+            put(args, l.entries[i].key, qmp_text(l.entries[i].value ? l.entries[i].value : "on"));
+        }
+        hmp_call(q, "device_add", args, t);
+    }
+    arena_free(&arena);
+}
+
+static void hmp_device_del(struct qmp *q, char **words, unsigned n, struct hmp_text *t)
+{
+    struct json_object *args;
+
+    if (n != 1) {
+        say(t, "device_del ID\r\n");
+        return;
+    }
+    args = json_object_new_object();
+    put(args, "id", qmp_text(words[0]));
+    hmp_call(q, "device_del", args, t);
+}
+
 static const struct {
     const char *name;
     void (*fn)(struct qmp *q, char **words, unsigned n, struct hmp_text *t);
-} hmp_calls[] = {{"eject", hmp_eject}, {"change", hmp_change}};
+} hmp_calls[] = {{"eject", hmp_eject},
+                 {"change", hmp_change},
+                 {"device_add", hmp_device_add},
+                 {"device_del", hmp_device_del}};
 
 /* Cuts a line into words, in place; a word in double quotes may hold blanks. */
 static unsigned split(char *line, char **words, unsigned max)
@@ -512,6 +577,7 @@ static const struct {
 } hmp_commands[] = {
     {"info version", hmp_version}, {"info status", hmp_status}, {"info name", hmp_name},
     {"info chardev", hmp_chardev}, {"info vnc", hmp_vnc},       {"info block", hmp_block},
+    {"info usb", hmp_usb},
 };
 
 void qmp_hmp(struct qmp *q, const char *line, char *out, size_t outlen)

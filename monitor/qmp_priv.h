@@ -80,7 +80,8 @@ extern const struct qmp_command qmp_standard_commands[];
 extern const struct qmp_command qmp_fdset_commands[];
 /* Closes the fd sets; called when the last client has left. */
 void qmp_fdset_clear(struct qmp *q);
-/* Runs another command of this server and drops its result. 0, or -1 with e. */
-int qmp_call(struct qmp *q, const char *name, struct json_object *args, struct qmp_error *e);
+/* Runs another command of this server. *result (NULL: dropped) is the caller's. 0, or -1 with e. */
+int qmp_call(struct qmp *q, const char *name, struct json_object *args,
+             struct json_object **result, struct qmp_error *e);
 /* Runs a human-monitor-command line; the result is the text. */
 void qmp_hmp(struct qmp *q, const char *line, char *out, size_t outlen);

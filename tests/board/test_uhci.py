@@ -213,7 +213,7 @@ def attach(m, address=1):
 
 
 def test_places(t):
-    """-usb is 01.2; usbversion=1 takes a slot in the order of -device; three devices do not fit."""
+    """-usb is 01.2; usbversion=1 takes a slot in the order of -device; the second device comes with a hub."""
     with t.machine(**usb("tablet", "keyboard", vga="stdvga")) as m:
         t.equal(m.pci_read(1, 2, 0), 0x70208086, "01.2")
         c = Controller(m)

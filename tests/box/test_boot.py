@@ -44,7 +44,8 @@ def fuzzy(text, line):
 class Tests(suite.Suite):
     """The scenarios."""
 
-    scenarios = ("usual", "stdvga", "usb", "noplatform", "reboot", "garbage", "errors")
+    scenarios = ("usual", "stdvga", "usb", "noplatform", "reboot", "garbage", "errors", "hotplug")
+    default_scenarios = scenarios[:-1]
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -289,6 +290,86 @@ vnc = 1
         rate = (int(self.box.check_sh(switches)) - before) / 10
         self.check("usb: an idle tablet and keyboard", rate < 60, f"{rate:.0f} context switches a second")
         guest.destroy()
+
+    def xl(self, what):
+        """An xl command that has to work; its output."""
+        status, out = self.box.sh("xl " + what, 60)
+        self.check(f"xl {what}", status == 0, out)
+        return out
+
+    def tablets(self, sh):
+        """The event devices of the guest's tablets, oldest first."""
+        return re.findall(r'Name="[^"]*USB Tablet"[^\0]*?Handlers=[^\n]*\b(event\d+)', sh("cat /proc/bus/input/devices")[1])
+
+    def pointer_reaches(self, sh, device, what):
+        """The check that the viewer's pointer arrives at this device of the guest."""
+        rfb = vncshot.Rfb(port=self.port)
+
+        def move():
+            for x in (10, 300, 20):
+                rfb.pointer(x, x)
+                time.sleep(0.5)
+
+        seen = {(code, value) for kind, code, value in self.input_events(sh, device, move) if kind == 3}
+        self.check(f"hotplug: {what}", len(seen) >= 4, seen)
+        rfb.close()
+
+    def run_hotplug(self):
+        """usb=1 with three devices (and so a hub), usbctrl=; then a tablet and a controller that come and go."""
+        guest = self.create("hotplug", serial="pty", iso=self.iso(job="interactive"), vga="stdvga", usb=1,
+                            usbdevice=["tablet", "keyboard", "mouse"], usbctrl=["type=devicemodel,version=1"])
+        guest.wait_for(r"^GUEST: done\s", 250)
+        sh = suite.Shell(guest)
+        controllers = "grep -l 0x7020 /sys/bus/pci/devices/*/device | cut -d/ -f6 | tr '\\n' ' '"
+        sh("modprobe -a uhci-hcd usbhid hid-generic; sleep 6", 120)
+        first = sh(controllers)[1].split()
+        self.check("hotplug: UHCI of usb=1 and of usbctrl=", first == ["0000:00:01.2", "0000:00:04.0"], first)
+        names = sh("cat /sys/bus/usb/devices/*/product")[1]
+        self.check("hotplug: three devices and their hub", all(names.count(f"QEMU USB {n}") == 1 for n in (
+            "Tablet", "Keyboard", "Mouse", "Hub")), names)
+        self.check("hotplug: they are where the peer has them", sh("cat /sys/bus/usb/devices/*-2.2/product")[1]
+                   == "QEMU USB Mouse", names)
+        info = self.xl('qemu-monitor-command hotplug "info usb"')
+        self.check("hotplug: info usb", re.search(r"Device 0\.\d+, Port 2\.1, Speed 12 Mb/s, Product QEMU USB Keyboard", info),
+                   info)
+        before = self.tablets(sh)
+
+        self.xl('qemu-monitor-command hotplug "device_add usb-tablet,id=t1"')
+        sh("sleep 5")
+        both = self.tablets(sh)
+        self.check("hotplug: Linux sees the tablet", len(before) == 1 and len(both) == 2, (before, both))
+        self.pointer_reaches(sh, both[-1], "the pointer drives it")
+        self.xl("qemu-monitor-command hotplug 'device_del t1'")
+        sh("sleep 3")
+        self.check("hotplug: Linux sees it go", self.tablets(sh) == before, self.tablets(sh))
+        self.pointer_reaches(sh, before[0], "the pointer drives the first one again")
+
+        self.xl("usbctrl-attach hotplug type=devicemodel version=1")
+        sh("sleep 4")
+        added = [c for c in sh(controllers)[1].split() if c not in first]
+        self.check("hotplug: Linux sees the controller", added == ["0000:00:05.0"], added)
+        self.xl('qemu-monitor-command hotplug "device_add usb-tablet,id=t2,bus=xenusb-1.0"')
+        sh("sleep 5")
+        both = self.tablets(sh)
+        self.check("hotplug: Linux sees a tablet in it", len(both) == 2, both)
+        self.pointer_reaches(sh, both[-1], "the pointer drives that")
+        listed = self.xl("usb-list hotplug")
+        self.check("hotplug: xl usb-list", len(re.findall(r"devicemodel", listed)) == 2, listed)
+        self.xl("usbctrl-detach hotplug 1")
+        sh("sleep 4")
+        self.check("hotplug: ejected", sh(controllers)[1].split() == first and self.tablets(sh) == before,
+                   sh(controllers)[1])
+        info = self.xl('qemu-monitor-command hotplug "info usb"')
+        self.check("hotplug: and its tablet is gone", "t2" not in info, info)
+        self.xl("usbctrl-attach hotplug type=devicemodel version=1")
+        sh("sleep 4")
+        self.check("hotplug: and comes again", len(sh(controllers)[1].split()) == 3, sh(controllers)[1])
+        self.pointer_reaches(sh, before[0], "the pointer drives the first one still")
+        log = sh("dmesg | grep -iE 'usb|uhci|hid|pci|acpi' | tail -n +1")[1]
+        bad = [line for line in log.splitlines() if TROUBLE.search(line) and not HARMLESS.search(line)]
+        self.check("hotplug: kernel log has no error", bool(log) and not bad, " | ".join(bad))
+        guest.destroy()
+        self.check_gone(guest, "hotplug")
 
     def run_noplatform(self):
         """No xen-platform device, cirrus DRM; ACPI power button."""

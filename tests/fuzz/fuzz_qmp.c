@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The QMP server against a hostile client. The first byte chooses the fragmentation and whether to negotiate first; the
- * rest is what the client sends. Whatever it is, every line of output must be a JSON object that another parser
- * accepts.
+ * rest is what the client sends; there is a USB bus to plug things into. Whatever it is, every line of output must be a
+ * JSON object that another parser accepts.
  */
 #include <json-c/json.h>
 #include <stdio.h>
@@ -13,7 +13,12 @@
 #include <unistd.h>
 
 #include "core/loop.h"
+#include "core/options.h"
+#include "hw/acpi_gpe.h"
+#include "hw/board_usb.h"
 #include "monitor/qmp.h"
+#include "monitor/qmp_usb.h"
+#include "tests/unit/harness.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -137,17 +142,26 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct qmp_env env = {
         &status,     "n\xc3",  1, 2, env_status, env_cont, env_stop, env_quit, env_vnc_info, env_vnc_set_password,
         env_chardev, env_block};
-    struct loop *loop = loop_create(true);
+    static const struct options o = {.usb = true};
+    const struct acpi_gpe_config gpe_cfg = {.vcpus_online = 1, .removable_slots = ~3u};
+    struct harness *h = harness_create();
+    struct loop *loop = h->loop;
     struct qmp *q = qmp_create(loop, &env);
+    struct acpi_gpe *gpe;
+    struct board_usb *usb;
     struct sockaddr_un sa;
     socklen_t len;
     char err[128];
     size_t piece;
     int fd;
 
+    if (acpi_gpe_create(&h->board, &gpe_cfg, &gpe) != 0 ||
+        board_usb_create(&h->board, &o, NULL, gpe, &usb, err, sizeof(err)) != 0 || qmp_usb_init(q, usb) != 0) {
+        abort();
+    }
     if (size < 1 || qmp_listen_fd(q, "fuzz", listen_abstract(&sa, &len), err, sizeof(err)) < 0) {
         qmp_destroy(q);
-        loop_destroy(loop);
+        harness_destroy(h);
         return 0;
     }
     out.len = 0;
@@ -173,6 +187,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     close(fd);
     loop_poll(loop, 0);
     qmp_destroy(q);
-    loop_destroy(loop);
+    harness_destroy(h);
     return 0;
 }

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * UHCI with a tablet and a keyboard. The schedule lies in the first 16 KiB, which the input
- * overwrites: frame list at 0, queues and descriptors behind it. Events write sensible descriptors
- * and queues, whole control transfers, input, port resets; everything can be spoilt afterwards.
+ * UHCI with a tablet, and a keyboard and a mouse behind a hub; more comes and goes by device_add and device_del, and
+ * controllers by PCI hot-plug. The schedule lies in the first 16 KiB, which the input overwrites: frame list at 0,
+ * queues and descriptors behind it. Events write sensible descriptors and queues, whole control transfers, input, port
+ * resets; everything can be spoilt afterwards.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/options.h"
 #include "core/pci.h"
-#include "hw/uhci.h"
+#include "hw/acpi_gpe.h"
+#include "hw/board_usb.h"
 #include "hw/usb.h"
-#include "hw/usb_hid.h"
 #include "tests/fuzz/fuzz.h"
 #include "ui/input.h"
 
@@ -76,21 +79,66 @@ static void start(struct harness *h)
     harness_out(h, IO, 2, 0xc1);
 }
 
-static struct usb_bus *u;
-static struct usb_device *d[2];
+static struct board_usb *usb;
+
+static void eject(void *opaque, unsigned slot)
+{
+    (void)opaque;
+    board_usb_eject(usb, slot);
+}
 
 static void setup(struct harness *h)
 {
+    static const struct options o = {.usb = true,
+                                     .usb_devices = {{.driver = "usb-tablet", .id = "d0"},
+                                                     {.driver = "usb-kbd"},
+                                                     {.driver = "usb-mouse", .id = "d1"}},
+                                     .usb_device_count = 3};
+    const struct acpi_gpe_config cfg = {.vcpus_online = 1, .removable_slots = ~3u, .eject = eject};
+    struct acpi_gpe *gpe;
+    char err[128];
 
     input = input_create(h->loop);
     if (input == NULL || board_add_device(&h->board, &router_ops, input) != 0 ||
-        uhci_create(&h->board, DEVFN, &u) != 0 ||
-        usb_hid_create(&h->board, USB_HID_TABLET, input, &d[0]) != 0 ||
-        usb_hid_create(&h->board, USB_HID_KEYBOARD, input, &d[1]) != 0 ||
-        usb_bus_plug(u, USB_ANY_PORT, d[0]) != 0 || usb_bus_plug(u, USB_ANY_PORT, d[1]) != 0) {
+        acpi_gpe_create(&h->board, &cfg, &gpe) != 0 ||
+        board_usb_create(&h->board, &o, input, gpe, &usb, err, sizeof(err)) != 0) {
         abort();
     }
     start(h);
+}
+
+/* device_add and device_del, of names from a few. */
+static void plug(const uint8_t b[8])
+{
+    static const char *const drivers[] = {"usb-tablet", "usb-mouse", "usb-kbd", "usb-hub",
+                                          "piix3-usb-uhci"};
+    static const char *const ports[] = {NULL, "1", "2", "2.1", "2.3", "2.8", "1.1", "2.8.1"};
+    static const char *const buses[] = {NULL, "usb-bus.0", "usb-bus.1", "d4.0"};
+    struct option_usb o = {.driver = drivers[b[2] % 5],
+                           .bus = buses[b[3] % 4],
+                           .port = ports[b[4] % 8],
+                           .devfn = BOARD_USB_ANY_SLOT};
+    struct board_usb_info info;
+    char id[8];
+    char err[256] = "";
+
+    snprintf(id, sizeof(id), "d%u", b[5] % 12u);
+    if ((b[1] & 1) != 0) {
+        (void)board_usb_remove(usb, id);
+        return;
+    }
+    o.id = (b[1] & 2) != 0 ? id : NULL;
+    if (board_usb_is_controller(o.driver)) {
+        o.port = o.bus = NULL;
+    }
+    if (board_usb_add(usb, &o, err, sizeof(err)) != 0 && err[0] == '\0') {
+        abort();
+    }
+    for (unsigned i = 0; board_usb_info(usb, i, &info); i++) {
+        if (info.path[0] == '\0' || info.address > 127) {
+            abort();
+        }
+    }
 }
 
 static void td(struct harness *h, unsigned slot, uint32_t link, uint32_t status, unsigned pid,
@@ -113,17 +161,19 @@ static uint32_t td_link(unsigned slot, unsigned flags)
 static void control(struct harness *h, const uint8_t b[8])
 {
     static const uint8_t requests[][4] = {
-        {0x00, 5, 1, 0}, {0x00, 5, 2, 0},  {0x00, 9, 1, 0},    {0x80, 6, 0, 1},
-        {0x80, 6, 0, 2}, {0x80, 6, 1, 3},  {0x81, 6, 0, 0x22}, {0x21, 10, 0, 1},
-        {0x21, 9, 0, 2}, {0x21, 11, 0, 0}, {0xa1, 1, 0, 1},    {0x00, 3, 1, 0},
-        {0x02, 3, 0, 0}, {0x02, 1, 0, 0},  {0x00, 9, 0, 0},    {0xa1, 2, 0, 0},
+        {0x00, 5, 1, 0}, {0x00, 5, 2, 0},    {0x00, 9, 1, 0},  {0x80, 6, 0, 1}, {0x80, 6, 0, 2},
+        {0x80, 6, 1, 3}, {0x81, 6, 0, 0x22}, {0x21, 10, 0, 1}, {0x21, 9, 0, 2}, {0x21, 11, 0, 0},
+        {0xa1, 1, 0, 1}, {0x00, 3, 1, 0},    {0x02, 3, 0, 0},  {0x02, 1, 0, 0}, {0x00, 9, 0, 0},
+        {0xa1, 2, 0, 0}, {0x00, 5, 3, 0},    {0x23, 3, 4, 0},  {0x23, 3, 2, 0}, {0x23, 1, 2, 0},
+        {0x23, 1, 1, 0}, {0x23, 1, 16, 0},   {0x23, 1, 20, 0}, {0xa3, 0, 0, 0}, {0xa0, 6, 0, 0x29},
     };
     const uint8_t *r = requests[b[1] % (sizeof(requests) / sizeof(requests[0]))];
     unsigned slot = b[2] % SLOTS;
-    unsigned device = b[3] % 3;
+    unsigned device = b[3] % 6;
     unsigned len = b[4] % 100;
     bool in = (r[0] & 0x80) != 0 && len != 0;
-    uint8_t packet[8] = {r[0], r[1], r[2], r[3], r[0] == 2 ? 0x81 : 0, 0, (uint8_t)len, 0};
+    uint8_t index = r[0] == 2 ? 0x81 : (r[0] & 3) == 3 ? b[7] >> 4 : 0;
+    uint8_t packet[8] = {r[0], r[1], r[2], r[3], index, 0, (uint8_t)len, 0};
     uint32_t status = ACTIVE | (uint32_t)(b[5] & 0x3f) << 24;
 
     memcpy(h->plat.ram + DATA + 64 * slot, packet, sizeof(packet));
@@ -141,14 +191,14 @@ static void event(struct harness *h, const uint8_t b[8])
 {
     static const uint32_t links[] = {T, 0xfffffff0, 0xa0000, HARNESS_RAM_SIZE - 4, 0xfffffff2, 0};
 
-    switch (b[0] % 13) {
+    switch (b[0] % 15) {
     case 0:
     case 1:
         control(h, b);
         break;
     case 2: /* interrupt descriptors, also in rings */
         td(h, b[1], (b[2] & 1) != 0 ? td_link(b[3], b[2]) : T, ACTIVE | (uint32_t)b[4] << 24,
-           USB_PID_IN, b[5] % 3, 1 + (b[6] & 1u), b[7] % 16);
+           USB_PID_IN, b[5] % 6, 1 + (b[6] & 1u), b[7] % 16);
         poke(h, QHS + 16 * (b[6] % SLOTS) + 4, td_link(b[1], 0));
         break;
     case 3: /* any descriptor */
@@ -199,12 +249,19 @@ static void event(struct harness *h, const uint8_t b[8])
     case 10:
         harness_step(h, (uint64_t)b[1] << 20 | (uint64_t)(b[2] & 3) << 30);
         break;
-    case 11: /* unplugged, plugged in again, in another port perhaps */
-        usb_bus_unplug(u, b[1] & 3);
-        for (unsigned i = 0; i < 2; i++) {
-            if (d[i]->h.bus == NULL && (b[2] & 1u << i) != 0) {
-                (void)usb_bus_plug(u, (b[3] & 1) != 0 ? USB_ANY_PORT : (int)(b[3] >> 1 & 3), d[i]);
-            }
+    case 11:
+        plug(b);
+        break;
+    case 12: /* the guest gives a slot up */
+        harness_out(h, 0xae08, 4, 1u << (b[1] & 31));
+        break;
+    case 13: /* with those of 9: the keyboard behind the hub at address 3 */
+        for (unsigned i = 0; i < 3; i++) {
+            static const uint8_t steps[3][2] = {{17, 2}, {16, 0}, {2, 3}};
+            const uint8_t c[8] = {0, steps[i][0], 0, steps[i][1], 0, 0x18, DEPTH, 0x10};
+
+            control(h, c);
+            harness_step(h, 40000000);
         }
         break;
     default:
@@ -227,7 +284,8 @@ static void check(struct harness *h)
     }
 }
 
-static const struct fuzz_range ports[] = {{IO, 0x14}, {IO, 0x20}, {0, 0}};
-static const uint8_t devfns[] = {DEVFN, 0xff};
+static const struct fuzz_range ports[] = {
+    {IO, 0x14}, {IO, 0x20}, {0xae00, 16}, {0xafe0, 4}, {0, 0}};
+static const uint8_t devfns[] = {DEVFN, PCI_DEVFN(2, 0), PCI_DEVFN(3, 0), 0xff};
 
 FUZZ_DEVICE(.setup = setup, .ports = ports, .devfns = devfns, .event = event, .check = check)

@@ -198,16 +198,14 @@ static void test_libxl_rows(void **state)
     supported("-xen-domid 1 -usb -usbdevice tablet -usbdevice keyboard");
     assert_true(o.usb);
     assert_int_equal(o.usb_device_count, 2);
-    assert_int_equal(o.usb_devices[0].controller_index, -1);
-    assert_int_equal(o.usb_devices[1].controller_index, -1);
     supported("-xen-domid 1 -device piix3-usb-uhci,id=usb"); /* usbversion=1 */
     assert_false(o.usb);
-    supported("-xen-domid 1 -usb -device usb-tablet -device usb-mouse -device usb-kbd -device piix3-usb-uhci,id=x");
-    assert_int_equal(o.usb_devices[1].controller_index, -1);
-    assert_int_equal(o.usb_devices[2].controller_index, 3);
-    supported("-xen-domid 1 -usb -device usb-tablet,bus=x.0 -device usb-kbd,bus=usb-bus.0 -device piix3-usb-uhci,id=x");
-    assert_int_equal(o.usb_devices[0].controller_index, 2);
-    assert_int_equal(o.usb_devices[1].controller_index, -1);
+    supported("-xen-domid 1 -usb -device usb-tablet,bus=x.0,port=1.2 -device usb-hub,bus=usb-bus.0 -device piix3-usb-uhci,id=x");
+    assert_string_equal(o.usb_devices[0].bus, "x.0");
+    assert_string_equal(o.usb_devices[0].port, "1.2");
+    assert_null(o.usb_devices[1].port);
+    assert_string_equal(o.usb_devices[1].driver, "usb-hub");
+    assert_string_equal(o.usb_devices[2].id, "x");
     assert_string_equal(o.usb_devices[0].driver, "usb-tablet");
     good("-xen-domid 1 -device intel-hda -device hda-duplex -device ac97 -device sb16");
     assert_int_equal(o.sound_count, 4);
@@ -679,12 +677,6 @@ static const struct {
      "-device: xen-platform: the machine already has one; use -machine pc to place it yourself"},
     {D "-device xen-pvdevice", "-device: xen-pvdevice: device-id= is missing"},
     {D "-device ahci -device ahci", "-device: ahci: one such controller is supported"},
-    {D "-device usb-tablet", "-device: usb-tablet: no USB port is free; a controller (-usb) has two"},
-    {D "-usb -usbdevice tablet -usbdevice mouse -usbdevice keyboard",
-     "-device: usb-kbd: no USB port is free; a controller (-usb) has two"},
-    {D "-usb -device usb-kbd,bus=usb.0", "-device: usb-kbd: there is no USB bus 'usb.0'"},
-    {D "-device piix3-usb-uhci,id=u -device usb-kbd,bus=u.0 -device usb-kbd,bus=u.0 -device usb-kbd,bus=u.0",
-     "-device: usb-kbd: both ports of USB bus 'u.0' are taken"},
     {D "-usbdevice host:1.2", "-usbdevice: unknown device 'host:1.2'; use tablet, mouse or keyboard"},
     {D "-soundhw beep", "-soundhw: unknown sound card 'beep'; use hda, ac97, es1370, sb16, adlib, gus or cs4231a"},
     /* drives */

@@ -98,7 +98,7 @@ static const char *call(struct fixture *f, const char *name, const char *fmt, ..
     }
     struct json_object *args = json_tokener_parse(text);
     assert_non_null(args);
-    int rc = qmp_call(f->q, name, args, &e);
+    int rc = qmp_call(f->q, name, args, NULL, &e);
     json_object_put(args);
     snprintf(answer, sizeof(answer), "%s: %.400s", classes[e.class], e.desc);
     assert_true(rc == 0 || e.desc[0] != '\0');
