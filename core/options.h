@@ -25,6 +25,7 @@ enum {
     OPTIONS_MAX_SOUND = 8,
     OPTIONS_MAX_OTHER = 32,
     OPTIONS_MAX_VCPUS = 128, /* HVM_MAX_VCPUS */
+    OPTIONS_XHCI_PORTS = 4,  /* USB 2 and USB 3 ports each, unless p2=, p3= say otherwise */
 };
 
 /* Answers of options_parse() besides 0 and -errno. */
@@ -138,6 +139,8 @@ struct option_usb {
     int controller_index;  /* of a device: its controller in usb_devices, -1: that of -usb */
     const char *masterbus; /* companion controllers, else NULL */
     unsigned firstport;
+    uint8_t usb2_ports, usb3_ports; /* of an xHCI controller */
+    unsigned port;                  /* of a device, from 1 */
     bool controller;
     bool placed;   /* controller_index is known */
     uint8_t devfn; /* controllers */

@@ -31,7 +31,7 @@ static bool wants_usb(const struct options *o, const char **what)
     for (unsigned i = 0; i < o->usb_device_count; i++) {
         const char *driver = o->usb_devices[i].driver; /* as in hw/board.c */
 
-        if (!optword_in("piix3-usb-uhci|usb-tablet|usb-mouse|usb-kbd", driver, strlen(driver))) {
+        if (!optword_in("piix3-usb-uhci|nec-usb-xhci|usb-tablet|usb-mouse|usb-kbd", driver, strlen(driver))) {
             *what = driver;
             return true;
         }

@@ -137,13 +137,13 @@ static const struct optkey scsi_disk_keys[] = {
 static const struct optkey usb_controller_keys[] = {
     {"masterbus", OPTKEY_STRING, KEY(masterbus), 0, 0, NULL},
     {"firstport", OPTKEY_UINT, KEY(firstport), 0, 5, NULL},
-    {"p2", OPTKEY_IGNORE, 0, 0, 0, NULL},
-    {"p3", OPTKEY_IGNORE, 0, 0, 0, NULL},
+    {"p2", OPTKEY_UINT, KEY(p2), 1, 15, NULL},
+    {"p3", OPTKEY_UINT, KEY(p3), 1, 15, NULL},
     {0},
 };
 static const struct optkey usb_device_keys[] = {
     {"bus", OPTKEY_STRING, KEY(bus), 0, 0, NULL},
-    {"port", OPTKEY_IGNORE, 0, 0, 0, NULL},
+    {"port", OPTKEY_UINT, KEY(port), 1, 15, NULL},
     {0},
 };
 static const struct optkey pvdevice_keys[] = {
@@ -450,6 +450,9 @@ static int resolve_usb(struct parser *p, const struct parsed_device *d)
         .controller_index = -1,
         .masterbus = d->masterbus,
         .firstport = (unsigned)d->firstport,
+        .usb2_ports = (uint8_t)(d->p2 != 0 ? d->p2 : OPTIONS_XHCI_PORTS),
+        .usb3_ports = (uint8_t)(d->p3 != 0 ? d->p3 : OPTIONS_XHCI_PORTS),
+        .port = (unsigned)d->port,
         .controller = d->kind->class == CLASS_USB_CONTROLLER,
         .devfn = d->devfn,
     };
@@ -464,20 +467,36 @@ static bool usb_bus_is(const struct option_usb *controller, const char *bus)
     return n && strncmp(bus, id, n) == 0 && strcmp(bus + n, ".0") == 0;
 }
 
-/* Ports of a controller that are left; those that are not emulated are refused elsewhere. */
-static unsigned usb_ports_left(const struct options *o, int controller)
+/* Ports of a controller; those that are not emulated are refused elsewhere. */
+static unsigned usb_ports(const struct options *o, int controller)
 {
-    unsigned left =
-        controller < 0 || strstr(o->usb_devices[controller].driver, "uhci") ? 2 : OPTIONS_MAX_USB;
+    const struct option_usb *c = controller < 0 ? NULL : &o->usb_devices[controller];
 
-    for (unsigned i = 0; i < o->usb_device_count && left; i++) {
-        left -= !o->usb_devices[i].controller && o->usb_devices[i].placed &&
-                o->usb_devices[i].controller_index == controller;
-    }
-    return left;
+    return c == NULL || strstr(c->driver, "uhci") ? 2
+           : strstr(c->driver, "xhci")            ? c->usb2_ports
+                                                  : OPTIONS_MAX_USB;
 }
 
-/* Finds each USB device its controller: the one of bus=, or the first with a free port. */
+/* The port (from 1) of a controller that d gets: the one of port=, or the first free one; 0: none. */
+static unsigned usb_free_port(const struct options *o, int controller, const struct option_usb *d)
+{
+    for (unsigned port = 1; port <= usb_ports(o, controller); port++) {
+        bool taken = d->port != 0 && d->port != port;
+
+        for (unsigned i = 0; i < o->usb_device_count; i++) {
+            const struct option_usb *other = &o->usb_devices[i];
+
+            taken = taken || (!other->controller && other->placed && other->port == port &&
+                              other->controller_index == controller);
+        }
+        if (!taken) {
+            return port;
+        }
+    }
+    return 0;
+}
+
+/* Finds each USB device its controller and port: those of bus= and port=, or the first free ones. */
 static int place_usb_devices(struct parser *p)
 {
     struct options *o = p->o;
@@ -489,16 +508,23 @@ static int place_usb_devices(struct parser *p)
 
         for (int c = o->usb ? -1 : 0; c < (int)o->usb_device_count && !found; c++) {
             const struct option_usb *controller = c < 0 ? NULL : &o->usb_devices[c];
+            unsigned port;
 
             if (controller && !controller->controller) {
                 continue;
             }
-            if (d->bus ? usb_bus_is(controller, d->bus) : usb_ports_left(o, c) != 0) {
-                if (usb_ports_left(o, c) == 0) {
-                    return options_bad(p, "%s: both ports of USB bus '%.60s' are taken", d->driver,
-                                       d->bus);
+            port = usb_free_port(o, c, d);
+            if (d->bus ? usb_bus_is(controller, d->bus) : port != 0) {
+                if (port == 0 && d->port != 0) {
+                    return options_bad(p, "%s: port %u of USB bus '%.60s' is taken, or not there",
+                                       d->driver, d->port, d->bus);
+                }
+                if (port == 0) {
+                    return options_bad(p, "%s: %s ports of USB bus '%.60s' are taken", d->driver,
+                                       usb_ports(o, c) == 2 ? "both" : "all", d->bus);
                 }
                 d->controller_index = c;
+                d->port = port;
                 d->placed = found = true;
             }
         }

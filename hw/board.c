@@ -13,7 +13,7 @@
  *     02.0    Xen platform (machine xenfv) hw/xen_platform.c  0x10-0x1f
  *     next    VGA                          hw/vga.c        0x3b4-0x3df, 0xa0000-0xbffff
  *                                          hw/stdvga.c     0x1ce-0x1cf; or hw/cirrus.c
- *     next    USB (usbversion=1)           hw/uhci.c
+ *     next    USB (usbversion=1, 3)        hw/uhci.c; hw/xhci.c, hw/xhci_ring.c, hw/xhci_cmd.c
  *     next    network cards                hw/rtl8139.c, hw/e1000.c
  *     next    SATA (hdtype="ahci")         hw/ahci.c
  *     ISA     CMOS 14-127                  hw/cmos.c       0x70-0x71
@@ -56,6 +56,7 @@
 #include "hw/usb_hid.h"
 #include "hw/vga.h"
 #include "hw/xen_platform.h"
+#include "hw/xhci.h"
 #include "net/net.h"
 
 enum {
@@ -183,6 +184,15 @@ static int create_vga(struct board *b, const struct options *o, const struct boa
     }
 }
 
+static int create_usb_controller(struct board *b, const struct option_usb *u, struct usb_bus **out)
+{
+    const struct xhci_config xhci = {
+        .devfn = u->devfn, .usb2_ports = u->usb2_ports, .usb3_ports = u->usb3_ports};
+
+    return strcmp(u->driver, "nec-usb-xhci") == 0 ? xhci_create(b, &xhci, out)
+                                                  : uhci_create(b, u->devfn, out);
+}
+
 /* Controllers and what is plugged into them; core/options.c has seen to it that all exist. */
 static int create_usb(struct board *b, const struct options *o, struct input *input)
 {
@@ -194,7 +204,7 @@ static int create_usb(struct board *b, const struct options *o, struct input *in
 
     for (unsigned i = 0; i < o->usb_device_count && ret == 0; i++) {
         if (o->usb_devices[i].controller) {
-            ret = uhci_create(b, o->usb_devices[i].devfn, &buses[1 + i]);
+            ret = create_usb_controller(b, &o->usb_devices[i], &buses[1 + i]);
         }
     }
     for (unsigned i = 0; i < o->usb_device_count && ret == 0; i++) {
@@ -207,7 +217,7 @@ static int create_usb(struct board *b, const struct options *o, struct input *in
             }
         }
         if (d != NULL) {
-            ret = usb_bus_plug(buses[1 + u->controller_index], USB_ANY_PORT, d);
+            ret = usb_bus_plug(buses[1 + u->controller_index], (int)u->port - 1, d);
         }
     }
     return ret;
