@@ -95,7 +95,7 @@ enum {
     MSI_CONTROL = 2,
     MSI_ENABLE = 1,
 };
-enum { RUN_TRBS = 256, LATER_NS = 1000000 };
+enum { RUN_TRBS = 256 };
 
 static unsigned port_count(const struct xhci *x)
 {
@@ -168,11 +168,14 @@ static void update_irq(struct xhci *x)
     level =
         (r->iman & (IMAN_IP | IMAN_IE)) == (IMAN_IP | IMAN_IE) && (r->usbcmd & USBCMD_INTE) != 0;
     /* DEVIATION: one message and one interrupter; the chip has MSI-X for eight. */
-    pci_set_intx(&x->pd, level);
-    if (level && msi_on(x)) { /* a message that was sent is done with (4.17.5) */
-        clear_ip(x);
-        pci_set_intx(&x->pd, false);
+    if (!level || !msi_on(x)) {
+        pci_set_intx(&x->pd, level);
+        return;
     }
+    pci_set_intx(&x->pd, false);
+    pci_set_intx(&x->pd, true);
+    clear_ip(x); /* a message that was sent is done with (4.17.5) */
+    pci_set_intx(&x->pd, false);
 }
 
 /* ---- time (5.5.1) ---- */
@@ -251,9 +254,6 @@ void xhci_run(struct xhci *x)
             xhci_run_commands(x);
         }
         run_endpoints(x);
-        if (x->h.budget == 0) {
-            xhci_come_back(x, xhci_now(x) + LATER_NS);
-        }
     }
     update_irq(x);
     if (x->h.next_ns == UINT64_MAX) {

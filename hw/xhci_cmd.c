@@ -568,7 +568,11 @@ void xhci_run_commands(struct xhci *x)
     struct xhci_trb t;
 
     while (xhci_running(x) && r->command_running) {
-        if (x->h.budget == 0 || !xhci_event_room(x)) {
+        if (x->h.budget == 0) {
+            xhci_come_back(x, xhci_now(x) + XHCI_LATER_NS);
+            return;
+        }
+        if (!xhci_event_room(x)) {
             return;
         }
         x->h.budget--;

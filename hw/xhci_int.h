@@ -18,6 +18,7 @@ enum {
     XHCI_TRB_BYTES = 16,
     XHCI_CONTEXT_BYTES = 32,
     XHCI_NO_PORT = 0xff,
+    XHCI_LATER_NS = 1000000, /* where a run's budget has ended it goes on */
     XHCI_TRB_LEN = 0x1ffff,
     XHCI_EDTLA = 0xffffff,
 };

@@ -18,7 +18,7 @@ enum { /* 6.5 */
        EVENTS_PER_TRB = 2,
        NO_ROOM_FOR_MORE = 1,
 };
-enum { MICROFRAME_NS = 125000 };
+enum { MICROFRAME_NS = 125000, TURN_TRBS = 64 };
 
 /* ---- memory ---- */
 
@@ -166,7 +166,7 @@ bool xhci_event_room(struct xhci *x)
     }
     room = events_free(x);
     if (room >= EVENTS_PER_TRB + NO_ROOM_FOR_MORE) {
-        x->r.event_full = false;
+        x->r.event_full = x->r.event_full && !xhci_events_seen(x); /* once until all are seen */
         return true;
     }
     if (room > 0 && !x->r.event_full) {
@@ -523,13 +523,18 @@ void xhci_run_endpoint(struct xhci *x, unsigned slot, unsigned dci)
     struct transfer c = {
         .x = x, .s = &x->r.slot[slot], .ep = &x->r.slot[slot].ep[dci], .slot = slot, .dci = dci};
     uint32_t bit = 1u << dci;
+    unsigned turn = TURN_TRBS; /* others want some of the budget, too */
 
     while (c.ep->state == EP_RUNNING && xhci_running(x)) {
-        /* Out of budget, or room for events: as it is until the next run. */
-        if (x->h.budget == 0 || !xhci_event_room(x)) {
+        if (x->h.budget == 0 || turn == 0) {
+            xhci_come_back(x, xhci_now(x) + XHCI_LATER_NS);
+            return;
+        }
+        if (!xhci_event_room(x)) { /* until the guest has made some */
             return;
         }
         x->h.budget--;
+        turn--;
         if (!xhci_fetch(x, c.ep->dequeue, c.ep->cycle, &c.trb)) {
             break;
         }
