@@ -21,7 +21,7 @@ enum { /* 6.2.5.1: the Input Control Context, and what is in the contexts */
        SLOT_NO_INTERRUPTER = 0x3fffff,
        EP_STREAMS = 0x7c00,
        INTERVAL_MAX = 15,
-       NEC_FIRMWARE = 0x3025,        /* version 30.25 */
+       NEC_FIRMWARE = 0x3034,        /* version 30.34 */
        BANDWIDTH_PERCENT_HIGH = 80,  /* of a microframe, for periodic transfers (USB 2.0, 5.7.4) */
        BANDWIDTH_PERCENT_SUPER = 90, /* USB 3.0, 8.12.5 */
        SPEED_SUPER = 4,
