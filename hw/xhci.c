@@ -2,7 +2,7 @@
 /*
  * Registers, ports, interrupt. Work is done when the guest rings a doorbell, when a device has
  * something to say and when the guest has made room for events: xhci_run() looks at what was rung, and
- * ends. A timer runs only for a device that has more to say before its interval is over, an
+ * ends. A timer runs only for a device that has more to say before its interval is over or has an idle rate, an
  * interrupt that is held back by moderation, a ring that is longer than one run's budget, and wraps
  * of MFINDEX if the guest wants to be told of them. An idle device costs nothing.
  */
@@ -227,8 +227,41 @@ static void port_events(struct xhci *x)
     }
 }
 
+/* All running endpoints of a port (XHCI_NO_PORT: of all) are looked at in the next run. */
+static void ring_endpoints(struct xhci *x, unsigned port)
+{
+    for (unsigned i = 0; i < XHCI_SLOTS; i++) {
+        const struct xhci_slot *s = &x->r.slot[i];
+
+        for (unsigned dci = 1; dci < XHCI_DCIS && s->enabled; dci++) {
+            if (s->ep[dci].state == EP_RUNNING && (port == XHCI_NO_PORT || s->port == port)) {
+                x->h.rung[i] |= 1u << dci;
+            }
+        }
+    }
+}
+
+/* Of struct usb_bus; a device's idle rate (HID 1.11, 7.2.4). */
+static void poll_at(void *host, unsigned port, uint64_t at_ns)
+{
+    struct xhci *x = host;
+
+    x->h.poll_ns[port] = at_ns;
+}
+
+static void ring_due_ports(struct xhci *x)
+{
+    for (unsigned i = 0; i < x->cfg.usb2_ports; i++) {
+        if (x->h.poll_ns[i] != 0 && x->h.poll_ns[i] <= xhci_now(x)) {
+            x->h.poll_ns[i] = 0;
+            ring_endpoints(x, i);
+        }
+    }
+}
+
 static void run_endpoints(struct xhci *x)
 {
+    ring_due_ports(x);
     for (unsigned slot = 0; slot < XHCI_SLOTS; slot++) {
         for (unsigned dci = 1; dci < XHCI_DCIS && x->h.rung[slot] != 0; dci++) {
             if ((x->h.rung[slot] >> dci & 1) != 0) {
@@ -254,6 +287,9 @@ void xhci_run(struct xhci *x)
             xhci_run_commands(x);
         }
         run_endpoints(x);
+        for (unsigned i = 0; i < x->cfg.usb2_ports; i++) {
+            xhci_come_back(x, x->h.poll_ns[i] != 0 ? x->h.poll_ns[i] : UINT64_MAX);
+        }
     }
     update_irq(x);
     if (x->h.next_ns == UINT64_MAX) {
@@ -267,20 +303,6 @@ void xhci_run(struct xhci *x)
 static void timer_fired(void *arg)
 {
     xhci_run(arg);
-}
-
-/* All running endpoints of a port (XHCI_NO_PORT: of all) are looked at in the next run. */
-static void ring_endpoints(struct xhci *x, unsigned port)
-{
-    for (unsigned i = 0; i < XHCI_SLOTS; i++) {
-        const struct xhci_slot *s = &x->r.slot[i];
-
-        for (unsigned dci = 1; dci < XHCI_DCIS && s->enabled; dci++) {
-            if (s->ep[dci].state == EP_RUNNING && (port == XHCI_NO_PORT || s->port == port)) {
-                x->h.rung[i] |= 1u << dci;
-            }
-        }
-    }
 }
 
 static void halt(struct xhci *x)
@@ -438,6 +460,7 @@ static void controller_reset(struct xhci *x)
         }
         x->h.rung[i] = 0;
     }
+    memset(x->h.poll_ns, 0, sizeof(x->h.poll_ns));
     x->h.command_rung = false;
     x->h.moderate_ns = 0;
     /* All before the ports. */
@@ -935,6 +958,7 @@ static int xhci_state(void *dev, struct save_stream *s)
     free(r);
     memset(x->h.rung, 0, sizeof(x->h.rung));
     memset(x->h.due_ns, 0, sizeof(x->h.due_ns));
+    memset(x->h.poll_ns, 0, sizeof(x->h.poll_ns));
     x->h.frame_ns = xhci_now(x);
     x->h.moderate_ns = 0;
     x->h.command_rung = x->r.command_running;
@@ -989,7 +1013,8 @@ int xhci_create(struct board *b, const struct xhci_config *cfg, struct usb_bus *
                                 .ports = cfg->usb2_ports,
                                 .speed = USB_SPEED_HIGH,
                                 .plugged = plugged,
-                                .wake = device_wakes};
+                                .wake = device_wakes,
+                                .poll_at = poll_at};
     ret = pci_finish(&x->pd);
     if (ret != 0) {
         free(x);

@@ -194,11 +194,12 @@ struct xhci {
     struct {
         struct usb_bus bus;
         struct timer timer;
-        uint64_t frame_ns;    /* of r.mfindex, virtual time */
-        uint64_t moderate_ns; /* no interrupt before */
-        uint64_t next_ns;     /* of this run: when there is more to do */
-        unsigned budget;      /* of this run: TRBs */
-        bool busy;            /* in a run */
+        uint64_t frame_ns;                /* of r.mfindex, virtual time */
+        uint64_t moderate_ns;             /* no interrupt before */
+        uint64_t next_ns;                 /* of this run: when there is more to do */
+        uint64_t poll_ns[XHCI_PORTS_MAX]; /* the device there has something to say then; 0: no */
+        unsigned budget;                  /* of this run: TRBs */
+        bool busy;                        /* in a run */
         bool command_rung;
         uint32_t rung[XHCI_SLOTS];              /* bit per DCI: look at the endpoint */
         uint64_t due_ns[XHCI_SLOTS][XHCI_DCIS]; /* interrupt endpoints: no packet before */

@@ -300,7 +300,8 @@ static int transact(const struct transfer *c, uint8_t pid, uint8_t *data, unsign
         return WAIT_DUE;
     }
     n = usb_transaction(d, pid, c->dci / 2, data, len);
-    if (n >= 0) {
+    if (n >= 0 && c->ep->type == EP_INTERRUPT_IN) {
+        c->x->h.poll_ns[c->s->port] = 0;
         *due = xhci_now(c->x) + ((uint64_t)MICROFRAME_NS << c->ep->interval);
     }
     return n;

@@ -908,8 +908,22 @@ static void test_keyboard(void **state)
     }
     assert_int_equal(n, 3);
     assert_int_equal(h->plat.ram[REPORT + 2], 0x05);
-    harness_step(h, UINT64_C(10000) * MS);
+    /* The idle rate (500 ms unless the driver says otherwise) repeats a report; nobody polls, no timer. */
+    harness_step(h, 8 * MS);
+    assert_false(timer_armed());
+    xhci_rig_poll(&rig, 2, 8);
+    assert_true(timer_armed());
+    h->plat.ram[REPORT + 2] = 0;
+    harness_step(h, 400 * MS);
+    assert_int_equal(xhci_rig_events(&rig, TRANSFER), 0);
+    harness_step(h, 100 * MS);
+    assert_int_equal(xhci_rig_events(&rig, TRANSFER), 1);
+    assert_int_equal(h->plat.ram[REPORT + 2], 0x05);
+    xhci_rig_poll(&rig, 2, 8);
     assert_int_equal(xhci_rig_control(&rig, 2, 0x21, 10, 0, 0, 0, NULL, NULL), SUCCESS);
+    harness_step(h, UINT64_C(1000) * MS);
+    assert_false(timer_armed());
+    assert_int_equal(xhci_rig_events(&rig, TRANSFER), 0);
 }
 
 static void test_stop(void **state)
