@@ -793,9 +793,9 @@ static const struct {
     {D "-device e1000 -device pcnet",
      "-device: NIC model pcnet is not supported; use model=e1000 or model=rtl8139 in vif="},
     {D "-device qemu-xhci,id=usb", "-device: USB device qemu-xhci is not supported yet; use usbdevice=\"tablet\" or "
-                                   "usbversion=1 in the guest's config"},
+                                   "usbversion=1 or 3 in the guest's config"},
     {D "-usb -device usb-host", "-device: USB device usb-host is not supported yet; use usbdevice=\"tablet\" or "
-                                "usbversion=1 in the guest's config"},
+                                "usbversion=1 or 3 in the guest's config"},
     {D "-device lsi53c895a", "-device: lsi53c895a is not supported yet; use hda or xvda instead of sda in disk="},
     {D "-fda /f", "-drive: the bus of 'drive0-hd0' is not supported yet; use if=ide"},
     {D "-drive file=/a,format=qed",
