@@ -25,6 +25,8 @@ enum {
     OPTIONS_MAX_SOUND = 8,
     OPTIONS_MAX_OTHER = 32,
     OPTIONS_MAX_VCPUS = 128, /* HVM_MAX_VCPUS */
+    OPTIONS_XHCI_PORTS_MAX = 15,
+    OPTIONS_XHCI_PORTS = 4,  /* USB 2 and USB 3 ports each, unless p2=, p3= say otherwise */
 };
 
 /* Answers of options_parse() besides 0 and -errno. */
@@ -138,6 +140,7 @@ struct option_usb {
     const char *port;      /* of a device: "1", "1.2" behind a hub; NULL: any */
     const char *masterbus; /* companion controllers, else NULL */
     unsigned firstport;
+    uint8_t usb2_ports, usb3_ports; /* of an xHCI controller */
     uint8_t devfn; /* controllers */
 };
 

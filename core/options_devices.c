@@ -138,8 +138,8 @@ static const struct optkey scsi_disk_keys[] = {
 static const struct optkey usb_controller_keys[] = {
     {"masterbus", OPTKEY_STRING, KEY(masterbus), 0, 0, NULL},
     {"firstport", OPTKEY_UINT, KEY(firstport), 0, 5, NULL},
-    {"p2", OPTKEY_IGNORE, 0, 0, 0, NULL},
-    {"p3", OPTKEY_IGNORE, 0, 0, 0, NULL},
+    {"p2", OPTKEY_UINT, KEY(p2), 1, OPTIONS_XHCI_PORTS_MAX, NULL},
+    {"p3", OPTKEY_UINT, KEY(p3), 1, OPTIONS_XHCI_PORTS_MAX, NULL},
     {0},
 };
 static const struct optkey usb_device_keys[] = {
@@ -451,6 +451,8 @@ static int resolve_usb(struct parser *p, const struct parsed_device *d)
         .port = d->port,
         .masterbus = d->masterbus,
         .firstport = (unsigned)d->firstport,
+        .usb2_ports = (uint8_t)(d->p2 != 0 ? d->p2 : OPTIONS_XHCI_PORTS),
+        .usb3_ports = (uint8_t)(d->p3 != 0 ? d->p3 : OPTIONS_XHCI_PORTS),
         .devfn = d->devfn,
     };
     return 0;

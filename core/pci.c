@@ -10,6 +10,7 @@
 enum {
     PCI_STATUS_INTX = 0x08, /* low byte of STATUS, bit 3 */
     PCI_BAR_IO_SPACE = 1,
+    PCI_BAR_64BIT = 4,
     PCI_BAR_PREFETCH = 8,
     PCI_ROM_ENABLE = 1,
     PCI_ROM_MIN = 2048,
@@ -25,6 +26,7 @@ enum {
     MSI_BYTES = 14,
 };
 #define NOWHERE UINT64_MAX
+enum { BAR_HIGH_END = 1 << 16 }; /* addresses have 48 bits */
 
 struct pci_bus {
     struct pci_device *fn[256];
@@ -116,7 +118,8 @@ static uint64_t bar_address(const struct pci_device *pd, unsigned n)
     const struct pci_bar *bar = &pd->bars[n];
     bool io = bar->kind == PCI_BAR_IO;
     uint32_t raw = pci_get32(pd->config, bar_reg(n));
-    uint64_t addr = raw & ~(bar->size - 1);
+    uint64_t high = bar->kind == PCI_BAR_MEM64 ? pci_get32(pd->config, bar_reg(n) + 4) : 0;
+    uint64_t addr = high << 32 | (raw & ~(bar->size - 1));
     uint64_t last = addr + bar->size - 1;
 
     if (!(pd->config[PCI_COMMAND] & (io ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY)) ||
@@ -124,7 +127,8 @@ static uint64_t bar_address(const struct pci_device *pd, unsigned n)
         return NOWHERE;
     }
     /* 0 and the all-ones of a size probe are not addresses. */
-    if (addr == 0 || (io ? last > 0xffff : last >= UINT32_MAX)) {
+    if (addr == 0 || (io ? last > 0xffff : high == 0 && last >= UINT32_MAX) ||
+        high >= BAR_HIGH_END) {
         return NOWHERE;
     }
     return addr;
@@ -358,7 +362,11 @@ void pci_add_bar(struct pci_device *pd, unsigned n, enum pci_bar_kind kind, uint
     pci_set32(pd->wmask, reg, (uint32_t) ~(size - 1) | (n == PCI_ROM_BAR ? PCI_ROM_ENABLE : 0));
     pd->config[reg] = (uint8_t)(kind == PCI_BAR_IO             ? PCI_BAR_IO_SPACE
                                 : kind == PCI_BAR_MEM_PREFETCH ? PCI_BAR_PREFETCH
+                                : kind == PCI_BAR_MEM64        ? PCI_BAR_64BIT
                                                                : 0);
+    if (kind == PCI_BAR_MEM64) {
+        pci_set32(pd->wmask, reg + 4, UINT32_MAX);
+    }
 }
 
 void pci_add_vram_bar(struct pci_device *pd, unsigned n, uint64_t bar_size, struct vram *vram,

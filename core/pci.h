@@ -42,7 +42,8 @@ enum { PCI_HEADER_MULTIFUNCTION = 0x80 };
 enum { PCI_BARS = 6, PCI_ROM_BAR = 6, PCI_REGIONS = 7 };
 #define PCI_DEVFN(slot, fn) ((uint8_t)(((slot) << 3) | (fn)))
 
-enum pci_bar_kind { PCI_BAR_NONE, PCI_BAR_IO, PCI_BAR_MEM, PCI_BAR_MEM_PREFETCH };
+/* PCI_BAR_MEM64 takes the next BAR's register, too. */
+enum pci_bar_kind { PCI_BAR_NONE, PCI_BAR_IO, PCI_BAR_MEM, PCI_BAR_MEM_PREFETCH, PCI_BAR_MEM64 };
 
 struct pci_device;
 

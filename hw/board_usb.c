@@ -14,6 +14,7 @@
 #include "hw/usb.h"
 #include "hw/usb_hid.h"
 #include "hw/usb_hub.h"
+#include "hw/xhci.h"
 
 enum {
     DEVFN_PIIX3_USB = PCI_DEVFN(1, 2), /* that of -usb */
@@ -42,6 +43,16 @@ static int create_uhci(struct board *b, const struct option_usb *o, struct usb_b
     return uhci_create(b, o->devfn, out);
 }
 
+static int create_xhci(struct board *b, const struct option_usb *o, struct usb_bus *master,
+                       struct usb_bus **out)
+{
+    const struct xhci_config cfg = {
+        .devfn = o->devfn, .usb2_ports = o->usb2_ports, .usb3_ports = o->usb3_ports};
+
+    (void)master;
+    return xhci_create(b, &cfg, out);
+}
+
 static int create_tablet(struct board *b, struct input *in, struct usb_device **out)
 {
     return usb_hid_create(b, USB_HID_TABLET, in, out);
@@ -65,9 +76,9 @@ static int create_hub(struct board *b, struct input *in, struct usb_device **out
 
 /* The one list of USB drivers; core/options_check.c lets their names through. */
 static const struct usb_kind kinds[] = {
-    {"piix3-usb-uhci", .controller = create_uhci}, {"usb-tablet", .function = create_tablet},
-    {"usb-mouse", .function = create_mouse},       {"usb-kbd", .function = create_keyboard},
-    {"usb-hub", .function = create_hub},
+    {"piix3-usb-uhci", .controller = create_uhci}, {"nec-usb-xhci", .controller = create_xhci},
+    {"usb-tablet", .function = create_tablet},     {"usb-mouse", .function = create_mouse},
+    {"usb-kbd", .function = create_keyboard},      {"usb-hub", .function = create_hub},
 };
 
 static const struct usb_kind *find_kind(const char *driver)
@@ -100,11 +111,12 @@ bool board_usb_is_function(const char *driver)
 struct usb_node {
     struct usb_node *next;
     const struct usb_kind *kind;
-    char id[BOARD_USB_ID_LEN];   /* "": none */
-    char bus_name[BUS_NAME_LEN]; /* of a controller */
-    struct usb_bus *bus;         /* ports of a controller or hub; NULL: has none */
-    uint8_t devfn;               /* of a controller */
-    struct usb_device *dev;      /* function or hub, and where it is plugged in */
+    char id[BOARD_USB_ID_LEN];      /* "": none */
+    char bus_name[BUS_NAME_LEN];    /* of a controller */
+    struct usb_bus *bus;            /* ports of a controller or hub; NULL: has none */
+    uint8_t devfn;                  /* of a controller */
+    uint8_t usb2_ports, usb3_ports; /* of an xHCI controller */
+    struct usb_device *dev;         /* function or hub, and where it is plugged in */
     struct usb_node *parent;
     unsigned port;
     unsigned serial; /* of all that there ever were */
@@ -276,6 +288,8 @@ static int add_controller(struct board_usb *u, const struct usb_kind *kind,
                     strerror(-ret));
     }
     n->devfn = o->devfn;
+    n->usb2_ports = o->usb2_ports;
+    n->usb3_ports = o->usb3_ports;
     n->fixed = fixed || kind->at_start_only;
     if (n->bus == NULL) {
         /* its ports are another one's */
@@ -528,12 +542,13 @@ static void usb_reset(void *dev)
 /* A node in saved state. */
 struct usb_record {
     char driver[DRIVER_LEN], id[BOARD_USB_ID_LEN], bus[BUS_NAME_LEN], path[BOARD_USB_PATH_LEN];
-    uint8_t devfn;
+    uint8_t devfn, usb2_ports, usb3_ports;
 };
 
 static void record_fill(struct usb_record *r, const struct usb_node *n)
 {
-    *r = (struct usb_record){.devfn = n->devfn};
+    *r = (struct usb_record){
+        .devfn = n->devfn, .usb2_ports = n->usb2_ports, .usb3_ports = n->usb3_ports};
     snprintf(r->driver, sizeof(r->driver), "%s", n->kind->driver);
     snprintf(r->id, sizeof(r->id), "%s", n->id);
     snprintf(r->bus, sizeof(r->bus), "%s",
@@ -550,6 +565,8 @@ static void record_move(struct usb_record *r, struct save_stream *s)
     save_bytes(s, r->bus, sizeof(r->bus));
     save_bytes(s, r->path, sizeof(r->path));
     save_u8(s, &r->devfn);
+    save_u8(s, &r->usb2_ports);
+    save_u8(s, &r->usb3_ports);
     r->driver[DRIVER_LEN - 1] = r->id[BOARD_USB_ID_LEN - 1] = '\0';
     r->bus[BUS_NAME_LEN - 1] = r->path[BOARD_USB_PATH_LEN - 1] = '\0';
 }
@@ -561,14 +578,18 @@ static bool record_is(const struct usb_record *r, const struct usb_node *n)
     record_fill(&other, n);
     return strcmp(r->driver, other.driver) == 0 && strcmp(r->id, other.id) == 0 &&
            strcmp(r->bus, other.bus) == 0 && strcmp(r->path, other.path) == 0 &&
-           r->devfn == other.devfn;
+           r->devfn == other.devfn && r->usb2_ports == other.usb2_ports &&
+           r->usb3_ports == other.usb3_ports;
 }
 
 /* Adds what came at run time before the save, in the place where it was. */
 static int record_add(struct board_usb *u, const struct usb_record *r)
 {
     const struct usb_kind *kind = find_kind(r->driver);
-    const struct option_usb o = {.id = r->id[0] != '\0' ? r->id : NULL, .devfn = r->devfn};
+    const struct option_usb o = {.id = r->id[0] != '\0' ? r->id : NULL,
+                                 .devfn = r->devfn,
+                                 .usb2_ports = r->usb2_ports,
+                                 .usb3_ports = r->usb3_ports};
     struct usb_node *controller;
     struct usb_place place;
     struct usb_node *n;
@@ -610,7 +631,7 @@ static int usb_state(void *dev, struct save_stream *s)
     save_u8(s, &count);
     save_u32(s, &unnamed);
     for (unsigned i = 0; i < count && s->error == 0; i++) {
-        struct usb_record r = {{0}, {0}, {0}, {0}, 0};
+        struct usb_record r = {.devfn = 0};
 
         if (!s->loading) {
             record_fill(&r, *p);

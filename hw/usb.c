@@ -43,6 +43,13 @@ void usb_device_wake(struct usb_device *d)
     }
 }
 
+void usb_device_poll_at(struct usb_device *d, uint64_t at_ns)
+{
+    if (d->h.bus != NULL && d->h.bus->poll_at != NULL) {
+        d->h.bus->poll_at(d->h.bus->host, d->h.port, at_ns);
+    }
+}
+
 int usb_bus_plug(struct usb_bus *bus, int port, struct usb_device *d)
 {
     if (port == USB_ANY_PORT) {

@@ -108,6 +108,9 @@ struct usb_bus {
     /* Tokens get through to dev[port]: it is enabled, neither in reset nor suspended. NULL: usb_bus_find() is not
      * used here, and hubs cannot be plugged in. */
     bool (*open)(const void *host, unsigned port);
+    /* Optional, for a controller that does not poll on and on: dev[port] had nothing to say, but will have at
+     * at_ns (virtual time) though nothing happens. */
+    void (*poll_at)(void *host, unsigned port, uint64_t at_ns);
 };
 
 enum { USB_ANY_PORT = -1 };
@@ -132,6 +135,9 @@ int usb_transaction(struct usb_device *d, uint8_t pid, unsigned endpoint, uint8_
 
 /* Tells the controller that a poll would succeed, or that a suspended host should wake up. */
 void usb_device_wake(struct usb_device *d);
+
+/* Within interrupt_in(): a poll at this virtual time would succeed. */
+void usb_device_poll_at(struct usb_device *d, uint64_t at_ns);
 
 /* Moves the registers; -EINVAL and d unchanged if what was loaded is refused. */
 int usb_device_state(struct usb_device *d, struct save_stream *s);

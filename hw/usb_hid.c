@@ -444,6 +444,9 @@ static int hid_interrupt_in(void *dev, uint8_t *data)
         set_active(hid, true);
     }
     if (hid->r.count == 0 && (idle_ns == 0 || now - hid->h.reported_ns < idle_ns)) {
+        if (idle_ns != 0) {
+            usb_device_poll_at(&hid->usb, hid->h.reported_ns + idle_ns);
+        }
         return USB_NAK;
     }
     hid->h.reported_ns = now;

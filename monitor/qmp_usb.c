@@ -98,6 +98,21 @@ static bool parse_addr(const char *text, uint8_t *devfn)
     return *end == '\0' && slot < PCI_SLOTS && function < 8;
 }
 
+/* A number of ports: 1 .. OPTIONS_XHCI_PORTS_MAX; not given: the usual number. */
+static bool parse_ports(const char *text, uint8_t *ports)
+{
+    char *end;
+    unsigned long n;
+
+    if (text == NULL) {
+        *ports = OPTIONS_XHCI_PORTS;
+        return true;
+    }
+    n = isdigit((unsigned char)text[0]) ? strtoul(text, &end, 10) : 0;
+    *ports = (uint8_t)n;
+    return n >= 1 && n <= OPTIONS_XHCI_PORTS_MAX && *end == '\0';
+}
+
 static int cmd_device_add(struct qmp *q, void *opaque, struct json_object *args,
                           struct json_object **result, struct qmp_error *e)
 {
@@ -129,6 +144,11 @@ static int cmd_device_add(struct qmp *q, void *opaque, struct json_object *args,
     if (addr != NULL && !parse_addr(addr, &o.devfn)) {
         return qmp_fail(e, QMP_GENERIC_ERROR,
                         "Parameter 'addr' expects SLOT or SLOT.FUNCTION in hexadecimal");
+    }
+    if (!parse_ports(property(args, "p2"), &o.usb2_ports) ||
+        !parse_ports(property(args, "p3"), &o.usb3_ports)) {
+        return qmp_fail(e, QMP_GENERIC_ERROR, "Parameters 'p2' and 'p3' expect 1 to %d ports",
+                        OPTIONS_XHCI_PORTS_MAX);
     }
     e->class = QMP_GENERIC_ERROR;
     return board_usb_add(opaque, &o, e->desc, sizeof(e->desc)) == 0 ? 0 : -1;

@@ -44,7 +44,12 @@ def assign(m):
     for dev, fn in functions(m):
         command = m.pci_read(dev, fn, 4, 2)
         m.pci_write(dev, fn, 4, command & ~3, 2)
+        high = None
         for number, reg in enumerate((0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x30)):
+            if reg == high:  # the upper half of a 64-bit BAR
+                m.pci_write(dev, fn, reg, 0)
+                continue
+            high = reg + 4 if reg != 0x30 and m.pci_read(dev, fn, reg) & 7 == 4 else None
             is_io, size = bar_size(m, dev, fn, reg)
             if size:
                 bars.append((size, dev, fn, number, reg, is_io))

@@ -207,6 +207,16 @@ static void test_libxl_rows(void **state)
     assert_string_equal(o.usb_devices[1].driver, "usb-hub");
     assert_string_equal(o.usb_devices[2].id, "x");
     assert_string_equal(o.usb_devices[0].driver, "usb-tablet");
+    supported("-xen-domid 1 -device nec-usb-xhci,id=usb"); /* usbversion=3 */
+    assert_int_equal(o.usb_devices[0].usb2_ports, 4);
+    assert_int_equal(o.usb_devices[0].usb3_ports, 4);
+    supported("-xen-domid 1 -device nec-usb-xhci,id=usb,p2=15,p3=1 -device usb-tablet,bus=usb.0,port=2 -device "
+              "usb-kbd,bus=usb.0 -device usb-mouse -device usb-mouse,port=15");
+    assert_int_equal(o.usb_devices[0].usb2_ports, 15);
+    assert_int_equal(o.usb_devices[0].usb3_ports, 1);
+    assert_string_equal(o.usb_devices[1].port, "2");
+    assert_null(o.usb_devices[2].port);
+    assert_string_equal(o.usb_devices[4].port, "15");
     good("-xen-domid 1 -device intel-hda -device hda-duplex -device ac97 -device sb16");
     assert_int_equal(o.sound_count, 4);
     assert_true(o.sounds[0].pci);
@@ -677,6 +687,7 @@ static const struct {
      "-device: xen-platform: the machine already has one; use -machine pc to place it yourself"},
     {D "-device xen-pvdevice", "-device: xen-pvdevice: device-id= is missing"},
     {D "-device ahci -device ahci", "-device: ahci: one such controller is supported"},
+    {D "-device nec-usb-xhci,id=u,p2=16", "-device: bad value p2=16; it must be a number from 1 to 15"},
     {D "-usbdevice host:1.2", "-usbdevice: unknown device 'host:1.2'; use tablet, mouse or keyboard"},
     {D "-soundhw beep", "-soundhw: unknown sound card 'beep'; use hda, ac97, es1370, sb16, adlib, gus or cs4231a"},
     /* drives */
@@ -765,10 +776,10 @@ static const struct {
 } unsupported_lines[] = {
     {D "-device e1000 -device pcnet",
      "-device: NIC model pcnet is not supported; use model=e1000 or model=rtl8139 in vif="},
-    {D "-device nec-usb-xhci,id=usb", "-device: USB device nec-usb-xhci is not supported yet; use usbdevice=\"tablet\" or "
-                                      "usbversion=1 in the guest's config"},
+    {D "-device qemu-xhci,id=usb", "-device: USB device qemu-xhci is not supported yet; use usbdevice=\"tablet\" or "
+                                   "usbversion=1 or 3 in the guest's config"},
     {D "-usb -device usb-host", "-device: USB device usb-host is not supported yet; use usbdevice=\"tablet\" or "
-                                "usbversion=1 in the guest's config"},
+                                "usbversion=1 or 3 in the guest's config"},
     {D "-device lsi53c895a", "-device: lsi53c895a is not supported yet; use hda or xvda instead of sda in disk="},
     {D "-fda /f", "-drive: the bus of 'drive0-hd0' is not supported yet; use if=ide"},
     {D "-drive file=/a,format=qed",

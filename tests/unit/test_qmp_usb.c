@@ -125,6 +125,12 @@ static void test_add(void **state)
          "generic: Parameter 'addr' expects SLOT or SLOT.FUNCTION in hexadecimal"},
         {"{'driver':'piix3-usb-uhci','addr':'5.1'}",
          "generic: PCI: slot 5 function 1 not available for piix3-usb-uhci"},
+        {"{'driver':'nec-usb-xhci','p2':'0'}",
+         "generic: Parameters 'p2' and 'p3' expect 1 to 15 ports"},
+        {"{'driver':'nec-usb-xhci','p3':'16'}",
+         "generic: Parameters 'p2' and 'p3' expect 1 to 15 ports"},
+        {"{'driver':'nec-usb-xhci','p2':'4x'}",
+         "generic: Parameters 'p2' and 'p3' expect 1 to 15 ports"},
         /* Numbers as strings and as integers. */
         {"{'driver':'usb-tablet','id':'t-1','bus':'usb-bus.0','port':'2'}", ""},
         {"{'driver':'usb-hub','id':'h_1','port':1}", ""},
@@ -134,6 +140,12 @@ static void test_add(void **state)
         {"{'driver':'piix3-usb-uhci','id':'xenusb-0'}", ""},
         {"{'driver':'piix3-usb-uhci','id':'xenusb-1','addr':'0x1f.0'}", ""},
         {"{'driver':'usb-mouse','id':'m','bus':'xenusb-1.0'}", ""},
+        {"{'driver':'nec-usb-xhci','id':'xenusb-2','p2':'2','p3':'15'}", ""},
+        {"{'driver':'usb-kbd','id':'k2','bus':'xenusb-2.0','port':'2'}", ""},
+        {"{'driver':'usb-kbd','bus':'xenusb-2.0','port':'3'}",
+         "generic: usb port 3 (bus xenusb-2.0) not found (in use?)"},
+        {"{'driver':'usb-hub','bus':'xenusb-2.0'}",
+         "generic: cannot plug usb-hub into bus xenusb-2.0: hubs are for full-speed buses"},
     };
     struct fixture *f = create(true);
 
@@ -148,7 +160,9 @@ static void test_add(void **state)
                         "  Device 0.0, Port 1.3, Speed 12 Mb/s, Product QEMU USB Keyboard, ID: "
                         "k.1\r\n"
                         "  Device 0.0, Port 1.1, Speed 12 Mb/s, Product QEMU USB Keyboard\r\n"
-                        "  Device 2.0, Port 1, Speed 12 Mb/s, Product QEMU USB Mouse, ID: m\r\n");
+                        "  Device 2.0, Port 1, Speed 12 Mb/s, Product QEMU USB Mouse, ID: m\r\n"
+                        "  Device 3.0, Port 2, Speed 480 Mb/s, Product QEMU USB Keyboard, ID: "
+                        "k2\r\n");
     finish(f);
 }
 
