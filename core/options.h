@@ -135,11 +135,11 @@ struct option_usb {
     const char *id;
     const char
         *bus; /* of a device: "ID.0", "usb-bus.0" is that of -usb; NULL: one with a port free */
-    int controller_index;  /* of a device: its controller in usb_devices, -1: that of -usb */
+    int controller_index; /* of a device: its controller in usb_devices, -1: that of -usb; of a companion: its EHCI */
+    unsigned port;         /* of a device: from 1; 0: none yet */
     const char *masterbus; /* companion controllers, else NULL */
     unsigned firstport;
     bool controller;
-    bool placed;   /* controller_index is known */
     uint8_t devfn; /* controllers */
 };
 

@@ -143,7 +143,7 @@ static const struct optkey usb_controller_keys[] = {
 };
 static const struct optkey usb_device_keys[] = {
     {"bus", OPTKEY_STRING, KEY(bus), 0, 0, NULL},
-    {"port", OPTKEY_IGNORE, 0, 0, 0, NULL},
+    {"port", OPTKEY_UINT, KEY(port), 1, 15, NULL},
     {0},
 };
 static const struct optkey pvdevice_keys[] = {
@@ -450,6 +450,7 @@ static int resolve_usb(struct parser *p, const struct parsed_device *d)
         .controller_index = -1,
         .masterbus = d->masterbus,
         .firstport = (unsigned)d->firstport,
+        .port = (unsigned)d->port,
         .controller = d->kind->class == CLASS_USB_CONTROLLER,
         .devfn = d->devfn,
     };
@@ -464,50 +465,124 @@ static bool usb_bus_is(const struct option_usb *controller, const char *bus)
     return n && strncmp(bus, id, n) == 0 && strcmp(bus + n, ".0") == 0;
 }
 
-/* Ports of a controller that are left; those that are not emulated are refused elsewhere. */
-static unsigned usb_ports_left(const struct options *o, int controller)
+/* Ports of a controller for devices; those that are not emulated are refused elsewhere. */
+static unsigned usb_ports(const struct option_usb *controller)
 {
-    unsigned left =
-        controller < 0 || strstr(o->usb_devices[controller].driver, "uhci") ? 2 : OPTIONS_MAX_USB;
-
-    for (unsigned i = 0; i < o->usb_device_count && left; i++) {
-        left -= !o->usb_devices[i].controller && o->usb_devices[i].placed &&
-                o->usb_devices[i].controller_index == controller;
+    if (!controller) {
+        return 2;
     }
-    return left;
+    if (!controller->controller || controller->masterbus) {
+        return 0;
+    }
+    return strstr(controller->driver, "uhci") ? 2 : strstr(controller->driver, "ehci") ? 6 : 15;
 }
 
-/* Finds each USB device its controller: the one of bus=, or the first with a free port. */
-static int place_usb_devices(struct parser *p)
+/* Is the port (from 1) of controller c free of the devices before usb_devices[end]? */
+static bool usb_port_free(const struct options *o, int c, unsigned port, unsigned end)
+{
+    for (unsigned i = 0; i < end; i++) {
+        const struct option_usb *d = &o->usb_devices[i];
+
+        if (!d->controller && d->controller_index == c && d->port == port) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Puts usb_devices[i] into the port it names, or the first free one, of controller c. */
+static bool take_usb_port(struct options *o, int c, unsigned i)
+{
+    struct option_usb *d = &o->usb_devices[i];
+    unsigned ports = usb_ports(c < 0 ? NULL : &o->usb_devices[c]);
+    unsigned port = d->port ? d->port : 1;
+
+    while (!d->port && port <= ports && !usb_port_free(o, c, port, i)) {
+        port++;
+    }
+    if (port > ports || !usb_port_free(o, c, port, i)) {
+        return false;
+    }
+    d->controller_index = c;
+    d->port = port;
+    return true;
+}
+
+/* Finds a USB device its controller: the one of bus=, or the first with a free port. */
+static int place_usb_device(struct parser *p, unsigned i)
 {
     struct options *o = p->o;
+    struct option_usb *d = &o->usb_devices[i];
+
+    for (int c = o->usb ? -1 : 0; c < (int)o->usb_device_count; c++) {
+        const struct option_usb *controller = c < 0 ? NULL : &o->usb_devices[c];
+        bool named = d->bus && usb_bus_is(controller, d->bus);
+
+        if (usb_ports(controller) && (!d->bus || named)) {
+            if (take_usb_port(o, c, i)) {
+                return 0;
+            }
+            if (named) {
+                return options_bad(
+                    p, "%s: that port, or each port, of USB bus '%.60s' is taken or does not exist",
+                    d->driver, d->bus);
+            }
+        }
+    }
+    if (d->bus) {
+        return options_bad(p, "%s: there is no USB bus '%.60s'", d->driver, d->bus);
+    }
+    return options_bad(p, "%s: no USB port is free; a controller (-usb) has two", d->driver);
+}
+
+/* Finds a companion controller its EHCI. */
+static int place_usb_companion(struct parser *p, unsigned i)
+{
+    struct options *o = p->o;
+    struct option_usb *u = &o->usb_devices[i];
+
+    for (unsigned c = 0; c < i; c++) {
+        const struct option_usb *master = &o->usb_devices[c];
+
+        if (master->controller && strstr(master->driver, "ehci") &&
+            usb_bus_is(master, u->masterbus)) {
+            u->controller_index = (int)c;
+        }
+    }
+    if (u->controller_index < 0 || !strstr(u->driver, "uhci")) {
+        return options_bad(p, "%s: masterbus=%.60s is no USB 2 controller before it", u->driver,
+                           u->masterbus);
+    }
+    for (unsigned c = 0; c < i; c++) {
+        const struct option_usb *other = &o->usb_devices[c];
+
+        if (other->masterbus && other->controller_index == u->controller_index &&
+            other->firstport < u->firstport + 2 && u->firstport < other->firstport + 2) {
+            return options_bad(p, "%s: firstport=%u is another companion's", u->driver,
+                               u->firstport);
+        }
+    }
+    return u->firstport > 4 ? options_bad(p, "%s: bad value firstport=%u; it must be 0 to 4",
+                                          u->driver, u->firstport)
+                            : 0;
+}
+
+static int place_usb(struct parser *p)
+{
+    const struct options *o = p->o;
 
     p->option = "-device";
     for (unsigned i = 0; i < o->usb_device_count; i++) {
-        struct option_usb *d = &o->usb_devices[i];
-        bool found = d->controller;
+        const struct option_usb *u = &o->usb_devices[i];
+        int ret = 0;
 
-        for (int c = o->usb ? -1 : 0; c < (int)o->usb_device_count && !found; c++) {
-            const struct option_usb *controller = c < 0 ? NULL : &o->usb_devices[c];
-
-            if (controller && !controller->controller) {
-                continue;
-            }
-            if (d->bus ? usb_bus_is(controller, d->bus) : usb_ports_left(o, c) != 0) {
-                if (usb_ports_left(o, c) == 0) {
-                    return options_bad(p, "%s: both ports of USB bus '%.60s' are taken", d->driver,
-                                       d->bus);
-                }
-                d->controller_index = c;
-                d->placed = found = true;
-            }
+        if (!u->controller) {
+            ret = place_usb_device(p, i);
+        } else if (u->masterbus) {
+            ret = place_usb_companion(p, i);
         }
-        if (!found && d->bus) {
-            return options_bad(p, "%s: there is no USB bus '%.60s'", d->driver, d->bus);
-        }
-        if (!found) {
-            return options_bad(p, "%s: no USB port is free; a controller (-usb) has two",
-                               d->driver);
+        if (ret < 0) {
+            return ret;
         }
     }
     return 0;
@@ -601,8 +676,7 @@ int options_resolve_devices(struct parser *p)
             return -EINVAL;
         }
     }
-    return place_usb_devices(p) < 0 || options_resolve_netdevs(p) < 0 ||
-                   options_resolve_drives(p) < 0
+    return place_usb(p) < 0 || options_resolve_netdevs(p) < 0 || options_resolve_drives(p) < 0
                ? -EINVAL
                : 0;
 }

@@ -47,7 +47,7 @@ struct parsed_device {
     const struct device_kind *kind;
     const char *driver, *id, *drive, *netdev, *mac, *bus, *masterbus, *serial, *chardev, *addr, *romfile;
     int64_t unit, scsi_id, index;
-    uint64_t vgamem_mb, firstport, device_id, vendor_id, revision;
+    uint64_t vgamem_mb, firstport, port, device_id, vendor_id, revision;
     bool multifunction;
     bool legacy_nic; /* from -net nic or -nic: created before all -device */
     uint8_t devfn;

@@ -14,6 +14,8 @@
  *     next    VGA                          hw/vga.c        0x3b4-0x3df, 0xa0000-0xbffff
  *                                          hw/stdvga.c     0x1ce-0x1cf; or hw/cirrus.c
  *     next    USB (usbversion=1)           hw/uhci.c
+ *     1d.7    USB 2 (usbversion=2)         hw/ehci.c, hw/ehci_sched.c   memory BAR
+ *     1d.0-2  its companions               hw/uhci.c
  *     next    network cards                hw/rtl8139.c, hw/e1000.c
  *     next    SATA (hdtype="ahci")         hw/ahci.c
  *     ISA     CMOS 14-127                  hw/cmos.c       0x70-0x71
@@ -43,6 +45,7 @@
 #include "hw/cmos.h"
 #include "hw/dma8237.h"
 #include "hw/e1000.h"
+#include "hw/ehci.h"
 #include "hw/fdc.h"
 #include "hw/i440fx.h"
 #include "hw/i8042.h"
@@ -183,18 +186,45 @@ static int create_vga(struct board *b, const struct options *o, const struct boa
     }
 }
 
-/* Controllers and what is plugged into them; core/options.c has seen to it that all exist. */
+/* The controllers that core/options_check.c lets through. */
+static int create_usb_controller(struct board *b, const struct option_usb *u, struct usb_bus **bus)
+{
+    static const struct {
+        const char *driver;
+        int (*create)(struct board *b, uint8_t devfn, unsigned kind, struct usb_bus **out);
+        unsigned kind;
+    } drivers[] = {
+        {"piix3-usb-uhci", uhci_create, UHCI_PIIX3},  {"ich9-usb-uhci1", uhci_create, UHCI_ICH9_1},
+        {"ich9-usb-uhci2", uhci_create, UHCI_ICH9_2}, {"ich9-usb-uhci3", uhci_create, UHCI_ICH9_3},
+        {"ich9-usb-ehci1", ehci_create, EHCI_ICH9},   {"usb-ehci", ehci_create, EHCI_ICH4},
+    };
+
+    for (size_t i = 0; i < sizeof(drivers) / sizeof(drivers[0]); i++) {
+        if (strcmp(drivers[i].driver, u->driver) == 0) {
+            return drivers[i].create(b, u->devfn, drivers[i].kind, bus);
+        }
+    }
+    return -ENOTSUP;
+}
+
+/* Controllers and what is plugged into them; core/options.c has seen to it that all exist, an EHCI before its
+ * companions. */
 static int create_usb(struct board *b, const struct options *o, struct input *input)
 {
     static const char *const hids[USB_HID_KINDS] = {[USB_HID_TABLET] = "usb-tablet",
                                                     [USB_HID_MOUSE] = "usb-mouse",
                                                     [USB_HID_KEYBOARD] = "usb-kbd"};
     struct usb_bus *buses[1 + OPTIONS_MAX_USB] = {NULL}; /* [0]: that of -usb */
-    int ret = o->usb ? uhci_create(b, DEVFN_USB, &buses[0]) : 0;
+    int ret = o->usb ? uhci_create(b, DEVFN_USB, UHCI_PIIX3, &buses[0]) : 0;
 
     for (unsigned i = 0; i < o->usb_device_count && ret == 0; i++) {
-        if (o->usb_devices[i].controller) {
-            ret = uhci_create(b, o->usb_devices[i].devfn, &buses[1 + i]);
+        const struct option_usb *u = &o->usb_devices[i];
+
+        if (u->controller) {
+            ret = create_usb_controller(b, u, &buses[1 + i]);
+        }
+        if (u->controller && ret == 0 && u->masterbus != NULL) {
+            ret = ehci_add_companion(buses[1 + u->controller_index], u->firstport, buses[1 + i]);
         }
     }
     for (unsigned i = 0; i < o->usb_device_count && ret == 0; i++) {
@@ -207,7 +237,7 @@ static int create_usb(struct board *b, const struct options *o, struct input *in
             }
         }
         if (d != NULL) {
-            ret = usb_bus_plug(buses[1 + u->controller_index], USB_ANY_PORT, d);
+            ret = usb_bus_plug(buses[1 + u->controller_index], (int)u->port - 1, d);
         }
     }
     return ret;

@@ -84,7 +84,7 @@ static void setup(struct harness *h)
 
     input = input_create(h->loop);
     if (input == NULL || board_add_device(&h->board, &router_ops, input) != 0 ||
-        uhci_create(&h->board, DEVFN, &u) != 0 ||
+        uhci_create(&h->board, DEVFN, UHCI_PIIX3, &u) != 0 ||
         usb_hid_create(&h->board, USB_HID_TABLET, input, &d[0]) != 0 ||
         usb_hid_create(&h->board, USB_HID_KEYBOARD, input, &d[1]) != 0 ||
         usb_bus_plug(u, USB_ANY_PORT, d[0]) != 0 || usb_bus_plug(u, USB_ANY_PORT, d[1]) != 0) {
