@@ -75,23 +75,22 @@ static void changed(struct ehci *e, unsigned port)
     ehci_update_irq(e);
 }
 
-/* The companion has d on its side of the port from now on (NULL: nobody). Without a companion nobody hears d. */
+/* The companion has what is plugged in on its side of the port from now on, or no longer. */
 static void companion_gets(struct ehci *e, unsigned port, struct usb_device *d)
 {
     struct usb_bus *bus = e->h.companion[port];
 
-    if (bus != NULL && (d != NULL || bus->dev[e->h.companion_port[port]] != NULL)) {
+    if (d != NULL || bus->dev[e->h.companion_port[port]] != NULL) {
         usb_bus_lend(bus, e->h.companion_port[port], d);
-    } else if (d != NULL) {
-        usb_device_reset(d);
     }
 }
 
+/* A port without a companion is always ours. */
 static void set_owner(struct ehci *e, unsigned port, bool companion)
 {
     struct usb_device *d = e->h.bus.dev[port];
 
-    if (companion != owned(e, port)) {
+    if (companion != owned(e, port) || e->h.companion[port] == NULL) {
         return;
     }
     e->r.portsc[port] ^= PORTSC_OWNER;
@@ -145,14 +144,14 @@ static void port_write(struct ehci *e, unsigned port, uint32_t v)
         p &= ~(uint32_t)(PORTSC_FPR | PORTSC_SUSPEND);
     }
     e->r.portsc[port] = p;
-    if (e->r.configflag != 0 && e->h.companions != 0) {
+    if (e->r.configflag != 0) {
         set_owner(e, port, (v & PORTSC_OWNER) != 0);
     }
 }
 
 /* ---- registers ---- */
 
-/* As after power on; all ports go to the companions. */
+/* As after power on: the companions have their ports, what is plugged into the others is new. */
 static void registers_reset(struct ehci *e)
 {
     timer_cancel(&e->h.walk);
@@ -162,7 +161,12 @@ static void registers_reset(struct ehci *e)
     }
     e->r = (struct ehci_regs){.usbcmd = USBCMD_ITC_RESET, .usbsts = USBSTS_HALTED};
     for (unsigned i = 0; i < EHCI_PORTS; i++) {
-        e->r.portsc[i] = PORTSC_OWNER;
+        if (e->h.companion[i] != NULL) {
+            e->r.portsc[i] = PORTSC_OWNER;
+        } else if (e->h.bus.dev[i] != NULL) {
+            usb_device_reset(e->h.bus.dev[i]);
+            changed(e, i);
+        }
     }
     ehci_update_irq(e);
 }
@@ -187,10 +191,8 @@ static void usbcmd_write(struct ehci *e, uint32_t v)
 
 static uint32_t hcsparams(const struct ehci *e)
 {
-    uint32_t n = e->h.companions;
-
-    return EHCI_PORTS | n << HCSPARAMS_COMPANIONS_AT |
-           (n != 0 ? EHCI_PORTS / n : 0) << HCSPARAMS_PORTS_PER_COMPANION_AT;
+    return EHCI_PORTS | (uint32_t)e->h.companions << HCSPARAMS_COMPANIONS_AT |
+           (uint32_t)e->h.ports_per_companion << HCSPARAMS_PORTS_PER_COMPANION_AT;
 }
 
 /* The schedules start and stop at once. */
@@ -350,9 +352,7 @@ static void device_wakes(void *host, unsigned port)
     uint32_t *p = &e->r.portsc[port];
 
     if (!owned(e, port)) {
-        if (companion != NULL) {
-            companion->wake(companion->host, e->h.companion_port[port]);
-        }
+        companion->wake(companion->host, e->h.companion_port[port]);
         return;
     }
     if ((*p & (PORTSC_SUSPEND | PORTSC_FPR)) == PORTSC_SUSPEND && e->h.bus.dev[port]->r.wakeup) {
@@ -399,11 +399,12 @@ int ehci_add_companion(struct usb_bus *ehci, unsigned first, struct usb_bus *com
     for (unsigned i = 0; i < companion->ports; i++) {
         e->h.companion[first + i] = companion;
         e->h.companion_port[first + i] = (uint8_t)i;
-        if (!owned(e, first + i)) {
-            companion_gets(e, first + i, e->h.bus.dev[first + i]);
+        if (e->r.configflag == 0) {
+            set_owner(e, first + i, true);
         }
     }
     e->h.companions++;
+    e->h.ports_per_companion = (uint8_t)companion->ports;
     return 0;
 }
 
@@ -424,7 +425,7 @@ static void restore_owners(struct ehci *e)
             e->h.companion[i]->dev[e->h.companion_port[i]] = owned(e, i) ? NULL : d;
         }
         if (d != NULL) {
-            d->h.speed = owned(e, i) || e->h.companion[i] == NULL ? USB_SPEED_HIGH : USB_SPEED_FULL;
+            d->h.speed = owned(e, i) ? USB_SPEED_HIGH : USB_SPEED_FULL;
         }
     }
 }
@@ -434,9 +435,11 @@ static bool port_valid(const struct ehci *e, const struct ehci_regs *r, unsigned
 {
     uint32_t p = r->portsc[port];
     bool enabled = (p & PORTSC_PED) != 0;
-    bool here = e->h.bus.dev[port] != NULL && (p & PORTSC_OWNER) == 0;
+    bool theirs = (p & PORTSC_OWNER) != 0;
+    bool here = e->h.bus.dev[port] != NULL && !theirs;
 
-    return (p & ~(uint32_t)PORTSC_SAVED) == 0 && ((p & PORTSC_OWNER) != 0 || r->configflag != 0) &&
+    return (p & ~(uint32_t)PORTSC_SAVED) == 0 &&
+           (e->h.companion[port] == NULL ? !theirs : theirs || r->configflag != 0) &&
            (!enabled || here) && ((p & PORTSC_PR) == 0 || (here && !enabled)) &&
            ((p & PORTSC_SUSPEND) == 0 || enabled) &&
            ((p & PORTSC_FPR) == 0 || (p & PORTSC_SUSPEND) != 0);

@@ -89,7 +89,7 @@ struct ehci {
         struct usb_bus bus; /* dev[]: what is plugged in, whoever owns the port */
         struct usb_bus *companion[EHCI_PORTS]; /* NULL: none */
         uint8_t companion_port[EHCI_PORTS];
-        uint8_t companions;
+        uint8_t companions, ports_per_companion;
     } h;
 };
 

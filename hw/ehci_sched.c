@@ -298,13 +298,20 @@ static bool run_transaction(struct ehci *e, struct walk *w, uint32_t *qh)
     return true;
 }
 
+/* The chip does so whenever it begins to go round the ring (4.9). */
+static void reload_nak_count(uint32_t *qh)
+{
+    uint32_t count = qh[QH_ENDPOINT] >> ENDPOINT_RELOAD_AT << ALTERNATE_NAK_COUNT_AT;
+
+    qh[QH_ALTERNATE] = (qh[QH_ALTERNATE] & ~(uint32_t)ALTERNATE_NAK_COUNT) | count;
+}
+
 /* Lays the next qTD over the queue head (4.10.2). False: there is none that is active. */
 static bool advance(struct ehci *e, struct walk *w, uint32_t *qh)
 {
     bool short_packet = (qh[QH_TOKEN] >> TOKEN_BYTES_AT & TOKEN_BYTES) != 0;
     uint32_t link =
         short_packet && (qh[QH_ALTERNATE] & LINK_T) == 0 ? qh[QH_ALTERNATE] : qh[QH_NEXT];
-    uint32_t reload = qh[QH_ENDPOINT] >> ENDPOINT_RELOAD_AT;
     uint32_t kept = TOKEN_PING | ((qh[QH_ENDPOINT] & ENDPOINT_DTC) == 0 ? TOKEN_TOGGLE : 0);
     uint32_t qtd[QTD_DWORDS];
 
@@ -317,8 +324,7 @@ static bool advance(struct ehci *e, struct walk *w, uint32_t *qh)
     qtd[QTD_TOKEN] = (qtd[QTD_TOKEN] & ~kept) | (qh[QH_TOKEN] & kept);
     memcpy(&qh[QH_NEXT], qtd, sizeof(qtd));
     qh[QH_CURRENT] = link;
-    qh[QH_ALTERNATE] =
-        (qh[QH_ALTERNATE] & ~(uint32_t)ALTERNATE_NAK_COUNT) | reload << ALTERNATE_NAK_COUNT_AT;
+    reload_nak_count(qh);
     /* The progress of split transactions. */
     qh[QH_BUFFER + 1] &= ~(uint32_t)0xff;
     qh[QH_BUFFER + 2] &= ~(uint32_t)(PAGE_BYTES - 1);
@@ -350,6 +356,7 @@ static void run_queue(struct ehci *e, struct walk *w, uint32_t addr, uint32_t *q
     uint32_t *token = &qh[QH_TOKEN];
 
     memcpy(before, qh, sizeof(before));
+    reload_nak_count(qh);
     while (n > 0 && w->steps > 0 && w->frame_bytes > 0 && (*token & TOKEN_HALTED) == 0) {
         if ((*token & TOKEN_ACTIVE) == 0) {
             if (!advance(e, w, qh)) {

@@ -328,6 +328,18 @@ static void test_pci_slots(void **state)
     assert_int_equal(o.usb_devices[3].devfn, 0x1d << 3 | 2);
     assert_int_equal(o.usb_devices[3].firstport, 4);
     assert_string_equal(o.usb_devices[3].masterbus, "usb.0");
+    assert_int_equal(o.usb_devices[3].controller_index, 0);
+    supported("-xen-domid 1 -device ich9-usb-ehci1,id=usb,addr=0x1d.0x7,multifunction=on -device "
+              "ich9-usb-uhci2,masterbus=usb.0,firstport=2,addr=0x1d.0x1,multifunction=on -device usb-tablet,bus=usb.0,port=2 "
+              "-device usb-kbd -device usb-mouse,bus=usb.0 -device usb-ehci,id=x -device usb-kbd,bus=x.0,port=6");
+    for (unsigned i = 0; i < 3; i++) {
+        static const unsigned ports[] = {2, 1, 3};
+
+        assert_int_equal(o.usb_devices[2 + i].controller_index, 0);
+        assert_int_equal(o.usb_devices[2 + i].port, ports[i]);
+    }
+    assert_int_equal(o.usb_devices[6].controller_index, 5);
+    assert_int_equal(o.usb_devices[6].port, 6);
 
     /* -vga is made by the machine, before xen-platform; -net nic too */
     supported("-xen-domid 1 -vga cirrus -machine xenfv");
@@ -684,7 +696,23 @@ static const struct {
      "-device: usb-kbd: no USB port is free; a controller (-usb) has two"},
     {D "-usb -device usb-kbd,bus=usb.0", "-device: usb-kbd: there is no USB bus 'usb.0'"},
     {D "-device piix3-usb-uhci,id=u -device usb-kbd,bus=u.0 -device usb-kbd,bus=u.0 -device usb-kbd,bus=u.0",
-     "-device: usb-kbd: both ports of USB bus 'u.0' are taken"},
+     "-device: usb-kbd: that port, or each port, of USB bus 'u.0' is taken or does not exist"},
+    {D "-device usb-ehci,id=u -device usb-kbd,bus=u.0,port=7",
+     "-device: usb-kbd: that port, or each port, of USB bus 'u.0' is taken or does not exist"},
+    {D "-device usb-ehci,id=u -device usb-kbd,bus=u.0 -device usb-kbd,bus=u.0,port=1",
+     "-device: usb-kbd: that port, or each port, of USB bus 'u.0' is taken or does not exist"},
+    {D "-usb -device usb-kbd,port=1.2", "-device: bad value port=1.2; it must be a number from 1 to 15"},
+    {D "-device ich9-usb-uhci1,masterbus=u.0 -device usb-ehci,id=u",
+     "-device: ich9-usb-uhci1: masterbus=u.0 is no USB 2 controller before it"},
+    {D "-device usb-ehci,id=u -device usb-ehci,masterbus=u.0",
+     "-device: usb-ehci: masterbus=u.0 is no USB 2 controller before it"},
+    {D "-device usb-ehci,id=u -device ich9-usb-uhci1,masterbus=u.0,firstport=2 -device "
+       "ich9-usb-uhci2,masterbus=u.0,firstport=3",
+     "-device: ich9-usb-uhci2: firstport=3 is another companion's"},
+    {D "-device usb-ehci,id=u -device ich9-usb-uhci1,masterbus=u.0,firstport=5",
+     "-device: ich9-usb-uhci1: bad value firstport=5; it must be 0 to 4"},
+    {D "-device usb-ehci,id=u -device ich9-usb-uhci1,masterbus=u.0,id=c -device usb-kbd,bus=c.0",
+     "-device: usb-kbd: there is no USB bus 'c.0'"},
     {D "-usbdevice host:1.2", "-usbdevice: unknown device 'host:1.2'; use tablet, mouse or keyboard"},
     {D "-soundhw beep", "-soundhw: unknown sound card 'beep'; use hda, ac97, es1370, sb16, adlib, gus or cs4231a"},
     /* drives */
@@ -774,9 +802,9 @@ static const struct {
     {D "-device e1000 -device pcnet",
      "-device: NIC model pcnet is not supported; use model=e1000 or model=rtl8139 in vif="},
     {D "-device nec-usb-xhci,id=usb", "-device: USB device nec-usb-xhci is not supported yet; use usbdevice=\"tablet\" or "
-                                      "usbversion=1 in the guest's config"},
+                                      "usbversion=1 or 2 in the guest's config"},
     {D "-usb -device usb-host", "-device: USB device usb-host is not supported yet; use usbdevice=\"tablet\" or "
-                                "usbversion=1 in the guest's config"},
+                                "usbversion=1 or 2 in the guest's config"},
     {D "-device lsi53c895a", "-device: lsi53c895a is not supported yet; use hda or xvda instead of sda in disk="},
     {D "-fda /f", "-drive: the bus of 'drive0-hd0' is not supported yet; use if=ide"},
     {D "-drive file=/a,format=qed",
