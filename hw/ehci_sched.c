@@ -86,7 +86,7 @@ enum {
     CATCH_UP_FRAMES = 128, /* older ones are lost, as when the guest's CPU stood still */
     FRAME_BYTES = 60000,   /* 480 Mb/s */
     PACKET_OVERHEAD = 55,  /* bytes on the bus besides the data, about */
-    WALK_STEPS = 4096,     /* structures that one walk looks at, and transactions that it makes */
+    WALK_STEPS = 2048,     /* structures that one walk looks at, and transactions that it makes */
     ADVANCE_STEPS = 32,    /* queues behind which no reference to an unlinked one is left */
     QUIET_HEADS = 16,
 };
