@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * When frames are processed. As in hw/uhci.c, whose head gives the reasons and the bound: a timer walks all frames
- * that have passed since the last walk, the eight microframes of each at once, and the time between two walks grows
- * from 1 ms to WALK_MAX_MS while nothing moves. It is back at 1 ms when a device gets an event, a transfer completes,
- * or the guest writes to a register. With both schedules off there is no timer at all.
+ * When frames are processed. As in hw/uhci.c, whose head gives the reasons: a timer walks all frames that have passed
+ * since the last walk, the eight microframes of each at once, and the time between two walks grows from 1 ms to
+ * WALK_MAX_MS while nothing moves. It is back at 1 ms when a device gets an event, a transfer completes, or the guest
+ * writes to a register. The bound is twice that of UHCI: a driver that starts a transfer after a pause mostly has to
+ * switch a schedule on, which is a register (Linux does). With both schedules off there is no timer at all.
  *
  * One visit of a queue head stands for all that the chip would make in that frame: an asynchronous queue is worked
  * through until it has to wait, a queue head that gets a NAK has its counter run down at once.
@@ -81,7 +82,7 @@ enum { /* isochronous: iTD (3.3) and siTD (3.4) */
 #define SITD_IOC   (UINT32_C(1) << 31)
 
 enum {
-    WALK_MAX_MS = 32,
+    WALK_MAX_MS = 64,
     WALK_BACKOFF = 16,     /* the time to the next walk is this fraction of the quiet time */
     CATCH_UP_FRAMES = 128, /* older ones are lost, as when the guest's CPU stood still */
     FRAME_BYTES = 60000,   /* 480 Mb/s */
