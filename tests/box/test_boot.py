@@ -44,7 +44,8 @@ def fuzzy(text, line):
 class Tests(suite.Suite):
     """The scenarios."""
 
-    scenarios = ("usual", "stdvga", "usb", "noplatform", "reboot", "garbage", "errors")
+    default_scenarios = ("usual", "stdvga", "usb", "noplatform", "reboot", "garbage", "errors")
+    scenarios = default_scenarios + ("usb2",)
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -246,22 +247,23 @@ vnc = 1
         self.check(f"events of {device}", status == 0 and rows, out)
         return [struct.unpack_from("<HHi", bytes.fromhex(row), 16) for row in rows]
 
-    def run_usb(self):
-        """usb=1 with a tablet and a keyboard: Linux drives them, the pointer is where the viewer's is, idle costs little."""
-        guest = self.create("usb", serial="pty", iso=self.iso(job="interactive"), vga="stdvga", usb=1,
-                            usbdevice=["tablet", "keyboard"])
-        guest.wait_for(r"^GUEST: done\s", 250)
-        sh = suite.Shell(guest)
-        sh("modprobe -a uhci-hcd usbhid hid-generic; sleep 4", 120)
-        out = sh("cat /proc/bus/input/devices")[1]
-        found = {name: re.search(rf'Name="[^"]*USB {name}"[^\0]*?Handlers=[^\n]*\b(event\d+)', out)
-                 for name in ("Tablet", "Keyboard")}
-        self.check("usb: tablet and keyboard found", all(found.values()), out)
-        log = sh("dmesg | grep -iE 'usb|uhci|hid'")[1]
+    def check_usb_log(self, name, sh):
+        log = sh("dmesg -c | grep -iE 'usb|uhci|ehci|hid'")[1]
         bad = [line for line in log.splitlines() if TROUBLE.search(line) and not HARMLESS.search(line)]
-        self.check("usb: kernel log has no error", bool(log) and not bad, " | ".join(bad))
+        self.check(f"{name}: kernel log has no error", bool(log) and not bad, " | ".join(bad))
 
-        screen = self.screen("usb")
+    def usb_events(self, name, sh):
+        """The event devices of the USB tablet and keyboard in the guest."""
+        out = sh("cat /proc/bus/input/devices")[1]
+        found = {kind: re.search(rf'Name="[^"]*USB {kind}"[^\0]*?Handlers=[^\n]*\b(event\d+)', out)
+                 for kind in ("Tablet", "Keyboard")}
+        self.check(f"{name}: tablet and keyboard found", all(found.values()), out)
+        return found["Tablet"][1], found["Keyboard"][1]
+
+    def check_usb_input(self, name, guest, sh):
+        """The pointer is where the viewer's is, keys arrive, idle costs little."""
+        tablet, keyboard = self.usb_events(name, sh)
+        screen = self.screen(name)
         places = [(10, 10), (11, 10), (screen.width - 1, screen.height - 1), (333, 222), (0, 0), (1, 399)]
         rfb = vncshot.Rfb(port=self.port)
 
@@ -271,15 +273,15 @@ vnc = 1
                 time.sleep(0.5)
 
         at, seen = [None, None], []
-        for kind, code, value in self.input_events(sh, found["Tablet"][1], move):
+        for kind, code, value in self.input_events(sh, tablet, move):
             if kind == 3 and code < 2:
                 at[code] = value
             elif kind == 0 and None not in at:
                 seen.append(tuple(round(v * (size - 1) / 32767) for v, size in zip(at, (screen.width, screen.height))))
-        self.check("usb: the guest's pointer is where the viewer's is", seen == places, f"{seen}, not {places}")
+        self.check(f"{name}: the guest's pointer is where the viewer's is", seen == places, f"{seen}, not {places}")
         keys = [(code, value) for kind, code, value in
-                self.input_events(sh, found["Keyboard"][1], lambda: rfb.type("abc")) if kind == 1 and value < 2]
-        self.check("usb: keys by VNC", keys == [(code, down) for code in (30, 48, 46) for down in (1, 0)], keys)
+                self.input_events(sh, keyboard, lambda: rfb.type("abc")) if kind == 1 and value < 2]
+        self.check(f"{name}: keys by VNC", keys == [(code, down) for code in (30, 48, 46) for down in (1, 0)], keys)
         rfb.close()
 
         switches = f"cat /proc/{guest.dm_pid}/task/*/status | awk '/_ctxt_switches/ {{ n += $2 }} END {{ print n }}'"
@@ -287,7 +289,38 @@ vnc = 1
         before = int(self.box.check_sh(switches))
         time.sleep(10)
         rate = (int(self.box.check_sh(switches)) - before) / 10
-        self.check("usb: an idle tablet and keyboard", rate < 60, f"{rate:.0f} context switches a second")
+        self.check(f"{name}: an idle tablet and keyboard ({rate:.0f} context switches a second)", rate < 60, rate)
+
+    def run_usb(self):
+        """usb=1 with a tablet and a keyboard: Linux drives them."""
+        guest = self.create("usb", serial="pty", iso=self.iso(job="interactive"), vga="stdvga", usb=1,
+                            usbdevice=["tablet", "keyboard"])
+        guest.wait_for(r"^GUEST: done\s", 250)
+        sh = suite.Shell(guest)
+        sh("modprobe -a uhci-hcd usbhid hid-generic; sleep 4", 120)
+        self.check_usb_log("usb", sh)
+        self.check_usb_input("usb", guest, sh)
+        guest.destroy()
+
+    def run_usb2(self):
+        """usbversion=2: SeaBIOS finds tablet and keyboard, Linux drives them at high speed, and by UHCI without EHCI's driver."""
+        guest = self.create("usb2", serial="pty", iso=self.iso(job="interactive"), vga="stdvga", usbversion=2,
+                            device_model_args_hvm=["-device", "usb-tablet,bus=usb.0", "-device", "usb-kbd,bus=usb.0"])
+        guest.wait_for(r"^GUEST: done\s", 250)
+        bios = self.box.sh("xl dmesg | grep -i 'usb\\|ehci'")[1]
+        self.check("usb2: SeaBIOS drives the keyboard", "USB keyboard initialized" in bios, bios)
+        sh = suite.Shell(guest)
+        speeds = "cat /sys/bus/usb/devices/[0-9]-[0-9]/speed | xargs"
+        sh("modprobe -a ehci-pci uhci-hcd usbhid hid-generic; sleep 4", 120)
+        self.check_usb_log("usb2", sh)
+        self.check("usb2: at high speed", sh(speeds)[1] == "480 480", sh(speeds))
+        self.check_usb_input("usb2", guest, sh)
+        sh("modprobe -r ehci-pci; sleep 5", 120)
+        self.check("usb2: at the companions", sh(speeds)[1] == "12 12", sh(speeds))
+        self.check_usb_input("usb2 (companions)", guest, sh)
+        sh("modprobe ehci-pci; sleep 5", 120)
+        self.check("usb2: back at high speed", sh(speeds)[1] == "480 480", sh(speeds))
+        self.usb_events("usb2 (again)", sh)
         guest.destroy()
 
     def run_noplatform(self):
