@@ -31,7 +31,9 @@ static bool wants_usb(const struct options *o, const char **what)
     for (unsigned i = 0; i < o->usb_device_count; i++) {
         const char *driver = o->usb_devices[i].driver; /* as in hw/board_usb.c */
 
-        if (!optword_in("piix3-usb-uhci|nec-usb-xhci|usb-tablet|usb-mouse|usb-kbd|usb-hub", driver, strlen(driver))) {
+        if (!optword_in("piix3-usb-uhci|ich9-usb-uhci1|ich9-usb-uhci2|ich9-usb-uhci3|ich9-usb-ehci1|usb-ehci|"
+                        "nec-usb-xhci|usb-tablet|usb-mouse|usb-kbd|usb-hub",
+                        driver, strlen(driver))) {
             *what = driver;
             return true;
         }
@@ -156,7 +158,7 @@ static const struct {
     {wants_nic, "-device: NIC model ",
      " is not supported; use model=e1000 or model=rtl8139 in vif="},
     {wants_usb, "-device: USB device ",
-     " is not supported yet; use usbdevice=\"tablet\" or usbversion=1 or 3 in the guest's config"},
+     " is not supported; use usbdevice=\"tablet\" or usbversion=1, 2 or 3 in the guest's config"},
     {wants_scsi,
      "-device: ", "lsi53c895a is not supported yet; use hda or xvda instead of sda in disk="},
     {wants_drive_bus, "-drive: the bus of '", "' is not supported yet; use if=ide"},

@@ -14,6 +14,8 @@
  *     next    VGA                          hw/vga.c        0x3b4-0x3df, 0xa0000-0xbffff
  *                                          hw/stdvga.c     0x1ce-0x1cf; or hw/cirrus.c
  *     next    USB (usbversion=1, 3)        hw/uhci.c, hw/xhci*.c; at run time (usbctrl=) in a free slot
+ *     1d.7    USB 2 (usbversion=2)         hw/ehci.c, hw/ehci_sched.c   memory BAR
+ *     1d.0-2  its companions               hw/uhci.c
  *     next    network cards                hw/rtl8139.c, hw/e1000.c
  *     next    SATA (hdtype="ahci")         hw/ahci.c
  *     ISA     CMOS 14-127                  hw/cmos.c       0x70-0x71

@@ -10,6 +10,7 @@
 #include "core/options.h"
 #include "core/pci.h"
 #include "hw/acpi_gpe.h"
+#include "hw/ehci.h"
 #include "hw/uhci.h"
 #include "hw/usb.h"
 #include "hw/usb_hid.h"
@@ -36,11 +37,38 @@ struct usb_kind {
     bool at_start_only;
 };
 
-static int create_uhci(struct board *b, const struct option_usb *o, struct usb_bus *master,
+static int create_piix3(struct board *b, const struct option_usb *o, struct usb_bus *master,
+                        struct usb_bus **out)
+{
+    (void)master;
+    return uhci_create(b, o->devfn, UHCI_PIIX3, out);
+}
+
+/* ich9-usb-uhciN: a companion, or without masterbus= a controller like others. */
+static int create_ich9_uhci(struct board *b, const struct option_usb *o, struct usb_bus *master,
+                            struct usb_bus **out)
+{
+    enum uhci_kind kind = UHCI_ICH9_1 + (unsigned)(o->driver[strlen(o->driver) - 1] - '1');
+    struct usb_bus *bus;
+    int ret = uhci_create(b, o->devfn, kind, &bus);
+
+    if (ret == 0 && master == NULL) {
+        *out = bus;
+    } else if (ret == 0) {
+        ret = ehci_add_companion(master, o->firstport, bus);
+        if (ret != 0) {
+            board_remove_device(b, bus->host);
+        }
+    }
+    return ret;
+}
+
+static int create_ehci(struct board *b, const struct option_usb *o, struct usb_bus *master,
                        struct usb_bus **out)
 {
     (void)master;
-    return uhci_create(b, o->devfn, out);
+    return ehci_create(b, o->devfn, strcmp(o->driver, "usb-ehci") == 0 ? EHCI_ICH4 : EHCI_ICH9,
+                       out);
 }
 
 static int create_xhci(struct board *b, const struct option_usb *o, struct usb_bus *master,
@@ -76,9 +104,17 @@ static int create_hub(struct board *b, struct input *in, struct usb_device **out
 
 /* The one list of USB drivers; core/options_check.c lets their names through. */
 static const struct usb_kind kinds[] = {
-    {"piix3-usb-uhci", .controller = create_uhci}, {"nec-usb-xhci", .controller = create_xhci},
-    {"usb-tablet", .function = create_tablet},     {"usb-mouse", .function = create_mouse},
-    {"usb-kbd", .function = create_keyboard},      {"usb-hub", .function = create_hub},
+    {"piix3-usb-uhci", .controller = create_piix3},
+    {"ich9-usb-uhci1", .controller = create_ich9_uhci, .at_start_only = true},
+    {"ich9-usb-uhci2", .controller = create_ich9_uhci, .at_start_only = true},
+    {"ich9-usb-uhci3", .controller = create_ich9_uhci, .at_start_only = true},
+    {"ich9-usb-ehci1", .controller = create_ehci, .at_start_only = true},
+    {"usb-ehci", .controller = create_ehci},
+    {"nec-usb-xhci", .controller = create_xhci},
+    {"usb-tablet", .function = create_tablet},
+    {"usb-mouse", .function = create_mouse},
+    {"usb-kbd", .function = create_keyboard},
+    {"usb-hub", .function = create_hub},
 };
 
 static const struct usb_kind *find_kind(const char *driver)
@@ -275,9 +311,15 @@ static int add_controller(struct board_usb *u, const struct usb_kind *kind,
                           const struct option_usb *o, bool fixed, char *err, size_t errlen)
 {
     struct usb_node *master = o->masterbus != NULL ? find_bus(u, o->masterbus) : NULL;
-    struct usb_node *n = node_create(u, kind, o->id);
+    struct usb_node *n;
     int ret;
 
+    if (o->masterbus != NULL && (master == NULL || master->kind->controller != create_ehci ||
+                                 kind->controller != create_ich9_uhci)) {
+        return fail(err, errlen, -EINVAL, "%s: masterbus=%.60s is no USB 2 controller before it",
+                    kind->driver, o->masterbus);
+    }
+    n = node_create(u, kind, o->id);
     if (n == NULL) {
         return fail(err, errlen, -ENOSPC, "more than %d USB devices", NODES_MAX);
     }
@@ -285,7 +327,9 @@ static int add_controller(struct board_usb *u, const struct usb_kind *kind,
     if (ret != 0) {
         free(n);
         return fail(err, errlen, ret, "cannot create the USB controller %s: %s", kind->driver,
-                    strerror(-ret));
+                    master != NULL && ret == -EINVAL   ? "firstport= must be 0 to 4"
+                    : master != NULL && ret == -EEXIST ? "firstport= is another companion's"
+                                                       : strerror(-ret));
     }
     n->devfn = o->devfn;
     n->usb2_ports = o->usb2_ports;
@@ -586,7 +630,8 @@ static bool record_is(const struct usb_record *r, const struct usb_node *n)
 static int record_add(struct board_usb *u, const struct usb_record *r)
 {
     const struct usb_kind *kind = find_kind(r->driver);
-    const struct option_usb o = {.id = r->id[0] != '\0' ? r->id : NULL,
+    const struct option_usb o = {.driver = r->driver,
+                                 .id = r->id[0] != '\0' ? r->id : NULL,
                                  .devfn = r->devfn,
                                  .usb2_ports = r->usb2_ports,
                                  .usb3_ports = r->usb3_ports};

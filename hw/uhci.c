@@ -816,17 +816,20 @@ static const struct pci_device_ops uhci_ops = {
     .config_written = config_written,
 };
 
-static const struct pci_config_id uhci_id = {
-    .vendor = 0x8086,
-    .device = 0x7020,
-    .class_device = 0x0c03,
-    .revision = 1,
-    .subsystem_vendor = 0x1af4,
-    .subsystem = 0x1100,
-    .interrupt_pin = 4, /* INTD#, PIIX3 2.4.11 */
+#define UHCI_ID(id, rev, pin, multi)                                                               \
+    {                                                                                              \
+        .vendor = 0x8086, .device = (id), .class_device = 0x0c03, .revision = (rev),               \
+        .subsystem_vendor = 0x1af4, .subsystem = 0x1100, .interrupt_pin = (pin),                   \
+        .multifunction = (multi)                                                                   \
+    }
+static const struct pci_config_id uhci_ids[UHCI_KINDS] = {
+    [UHCI_PIIX3] = UHCI_ID(0x7020, 1, 4, false), /* INTD#, PIIX3 2.4.11 */
+    [UHCI_ICH9_1] = UHCI_ID(0x2934, 3, 1, true), /* pins as in QEMU */
+    [UHCI_ICH9_2] = UHCI_ID(0x2935, 3, 2, true),
+    [UHCI_ICH9_3] = UHCI_ID(0x2936, 3, 3, true),
 };
 
-int uhci_create(struct board *b, uint8_t devfn, struct usb_bus **out)
+int uhci_create(struct board *b, uint8_t devfn, unsigned kind, struct usb_bus **out)
 {
     struct uhci *u = calloc(1, sizeof(*u));
     int ret;
@@ -835,7 +838,7 @@ int uhci_create(struct board *b, uint8_t devfn, struct usb_bus **out)
         return -ENOMEM;
     }
     timer_init(&u->h.walk, b->loop, LOOP_VIRTUAL, walk_timer, u);
-    pci_init(&u->pd, b, &uhci_ops, u, devfn, &uhci_id);
+    pci_init(&u->pd, b, &uhci_ops, u, devfn, &uhci_ids[kind]);
     pci_add_bar(&u->pd, 4, PCI_BAR_IO, UHCI_REGS, &regs_ops);
     u->pd.config[CONFIG_SBRN] = 0x10;
     pci_set16(u->pd.config, CONFIG_LEGSUP, LEGSUP_RESET);

@@ -77,6 +77,16 @@ int usb_bus_plug(struct usb_bus *bus, int port, struct usb_device *d)
     return 0;
 }
 
+void usb_bus_lend(struct usb_bus *bus, unsigned port, struct usb_device *d)
+{
+    if (d != NULL) {
+        usb_device_reset(d);
+        d->h.speed = bus->speed;
+    }
+    bus->dev[port] = d;
+    bus->plugged(bus->host, port);
+}
+
 void usb_bus_unplug(struct usb_bus *bus, unsigned port)
 {
     struct usb_device *d = port < bus->ports ? bus->dev[port] : NULL;

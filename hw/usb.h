@@ -88,7 +88,7 @@ struct usb_device {
     struct {
         struct usb_bus *bus; /* NULL: not plugged in */
         unsigned port;
-        enum usb_speed speed;
+        enum usb_speed speed; /* of the controller that has it now */
     } h;
 };
 
@@ -119,6 +119,9 @@ enum { USB_ANY_PORT = -1 };
  * free one. 0, or -ENOSPC (no port is free), -EBUSY (that one is not), -ENODEV (no such port), -ENOTSUP (a hub
  * where hubs cannot be). */
 int usb_bus_plug(struct usb_bus *bus, int port, struct usb_device *d);
+/* A port that is wired to two controllers was switched to that of `bus`: d (NULL: nobody) is there now, reset, at the
+ * speed of this bus. It stays plugged in where it was, which passes wake() on. */
+void usb_bus_lend(struct usb_bus *bus, unsigned port, struct usb_device *d);
 /* The device at port is gone; its state is that after a reset. Nobody there: does nothing. */
 void usb_bus_unplug(struct usb_bus *bus, unsigned port);
 /* The device that hears a token for address, on these ports or behind hubs; NULL: nobody. */

@@ -45,7 +45,7 @@ class Tests(suite.Suite):
     """The scenarios."""
 
     default_scenarios = ("usual", "stdvga", "usb", "noplatform", "reboot", "garbage", "errors")
-    scenarios = default_scenarios + ("usb3", "hotplug")
+    scenarios = default_scenarios + ("usb2", "usb3", "hotplug")
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -300,6 +300,27 @@ vnc = 1
         sh("modprobe -a uhci-hcd usbhid hid-generic; sleep 4", 120)
         self.check_usb_log("usb", sh)
         self.check_usb_input("usb", guest, sh)
+        guest.destroy()
+
+    def run_usb2(self):
+        """usbversion=2: SeaBIOS finds tablet and keyboard, Linux drives them at high speed, and by UHCI without EHCI's driver."""
+        guest = self.create("usb2", serial="pty", iso=self.iso(job="interactive"), vga="stdvga", usbversion=2,
+                            device_model_args_hvm=["-device", "usb-tablet,bus=usb.0", "-device", "usb-kbd,bus=usb.0"])
+        guest.wait_for(r"^GUEST: done\s", 250)
+        bios = self.box.sh("xl dmesg | grep -i 'usb\\|ehci'")[1]
+        self.check("usb2: SeaBIOS drives the keyboard", "USB keyboard initialized" in bios, bios)
+        sh = suite.Shell(guest)
+        speeds = "cat /sys/bus/usb/devices/[0-9]-[0-9]/speed | xargs"
+        sh("modprobe -a ehci-pci uhci-hcd usbhid hid-generic; sleep 4", 120)
+        self.check_usb_log("usb2", sh)
+        self.check("usb2: at high speed", sh(speeds)[1] == "480 480", sh(speeds))
+        self.check_usb_input("usb2", guest, sh)
+        sh("modprobe -r ehci-pci; sleep 5", 120)
+        self.check("usb2: at the companions", sh(speeds)[1] == "12 12", sh(speeds))
+        self.check_usb_input("usb2 (companions)", guest, sh)
+        sh("modprobe ehci-pci; sleep 5", 120)
+        self.check("usb2: back at high speed", sh(speeds)[1] == "480 480", sh(speeds))
+        self.usb_events("usb2 (again)", sh)
         guest.destroy()
 
     def run_usb3(self):

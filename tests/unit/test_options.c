@@ -336,6 +336,11 @@ static void test_pci_slots(void **state)
     assert_int_equal(o.usb_devices[3].devfn, 0x1d << 3 | 2);
     assert_int_equal(o.usb_devices[3].firstport, 4);
     assert_string_equal(o.usb_devices[3].masterbus, "usb.0");
+    supported("-xen-domid 1 -device ich9-usb-ehci1,id=usb,addr=0x1d.0x7,multifunction=on -device "
+              "ich9-usb-uhci2,masterbus=usb.0,firstport=2,addr=0x1d.0x1,multifunction=on -device usb-tablet,bus=usb.0,port=2 "
+              "-device usb-kbd -device usb-mouse,bus=usb.0 -device usb-ehci,id=x -device usb-kbd,bus=x.0,port=6");
+    assert_string_equal(o.usb_devices[2].port, "2");
+    assert_string_equal(o.usb_devices[6].bus, "x.0");
 
     /* -vga is made by the machine, before xen-platform; -net nic too */
     supported("-xen-domid 1 -vga cirrus -machine xenfv");
@@ -776,10 +781,10 @@ static const struct {
 } unsupported_lines[] = {
     {D "-device e1000 -device pcnet",
      "-device: NIC model pcnet is not supported; use model=e1000 or model=rtl8139 in vif="},
-    {D "-device qemu-xhci,id=usb", "-device: USB device qemu-xhci is not supported yet; use usbdevice=\"tablet\" or "
-                                   "usbversion=1 or 3 in the guest's config"},
-    {D "-usb -device usb-host", "-device: USB device usb-host is not supported yet; use usbdevice=\"tablet\" or "
-                                "usbversion=1 or 3 in the guest's config"},
+    {D "-device qemu-xhci,id=usb", "-device: USB device qemu-xhci is not supported; use usbdevice=\"tablet\" or "
+                                   "usbversion=1, 2 or 3 in the guest's config"},
+    {D "-usb -device usb-host", "-device: USB device usb-host is not supported; use usbdevice=\"tablet\" or "
+                                "usbversion=1, 2 or 3 in the guest's config"},
     {D "-device lsi53c895a", "-device: lsi53c895a is not supported yet; use hda or xvda instead of sda in disk="},
     {D "-fda /f", "-drive: the bus of 'drive0-hd0' is not supported yet; use if=ide"},
     {D "-drive file=/a,format=qed",

@@ -12,7 +12,7 @@ void uhci_rig_create(struct uhci_rig *r, enum usb_hid_kind first, enum usb_hid_k
 
     *r = (struct uhci_rig){.h = harness_create()};
     r->input = input_create(r->h->loop);
-    if (r->input == NULL || uhci_create(&r->h->board, UHCI_DEVFN, &r->bus) != 0) {
+    if (r->input == NULL || uhci_create(&r->h->board, UHCI_DEVFN, UHCI_PIIX3, &r->bus) != 0) {
         abort();
     }
     for (unsigned i = 0; i < UHCI_PORTS; i++) {
