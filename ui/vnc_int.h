@@ -20,6 +20,7 @@
 #include <rfb/rfbregion.h>
 #include <stdatomic.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include "core/loop.h"
 #include "ui/display.h"
@@ -41,6 +42,7 @@ enum {
 };
 
 struct vnc_ui;
+struct vnc_tight;
 
 struct vnc {
     struct vnc_config cfg; /* strings are copies */
@@ -132,6 +134,7 @@ struct vnc_client {
     sraRegionPtr owed; /* asked for outright, and not sent yet */
     bool owes_all;     /* ... the whole picture, whatever size it has by now */
     bool more;         /* the rest of that can go out, after wait_ns */
+    bool tight_begun;  /* zlib's header was sent in the stream that vnc_tight.c uses */
     uint64_t wait_ns;  /* no update before; 0: at once */
     bool ext_keys;
     int32_t led_encoding;         /* how it wants to hear of LEDs: ENCODING_*_LEDS; 0: not at all */
@@ -168,6 +171,7 @@ struct vnc_ui {
     struct display_cursor_image cursor;
     struct rect cursor_rect; /* where it is drawn in pixels; w 0: nowhere */
     uint32_t under[DISPLAY_MAX_CURSOR * DISPLAY_MAX_CURSOR];
+    struct vnc_tight *tight; /* made when first needed */
     struct vnc_client *clients[VNC_MAX_CLIENTS];
 };
 
@@ -204,6 +208,21 @@ void vnc_client_greet(struct vnc_client *c);
 void vnc_bound_region(sraRegionPtr *region, unsigned long max);
 /* No more input; what is queued is still sent for a moment. */
 void vnc_client_close(struct vnc_client *c);
+/* Sends these bytes, in order: what the socket does not take now is copied to the queue. more: there
+ * is more to come. */
+void vnc_client_send(struct vnc_client *c, struct iovec *iov, int n, bool more);
+
+/* vnc_direct.c */
+/* Whether updates can go out without the library: Raw in our pixel layout, Tight in 24-bit colours. */
+bool vnc_direct_can(const struct vnc_client *c);
+/* Sends what is wanted and changed, VNC_UPDATE_MAX_BYTES of it at most. false: there is nothing. */
+bool vnc_direct_update(struct vnc_client *c);
+
+/* vnc_tight.c: an update is begun, rectangles are added (which become some more: how many is
+ * returned), and then it is sent with their number. false: no memory. */
+bool vnc_tight_begin(struct vnc_client *c);
+unsigned vnc_tight_rect(struct vnc_client *c, struct rect r);
+void vnc_tight_end(struct vnc_client *c, unsigned count);
 
 /* vnc_ws.c */
 /* Takes bytes of the opening handshake; returns how many, -1: drop the client. */

@@ -323,8 +323,10 @@ static void count_viewers(struct vnc_ui *ui)
     if ((n > 0) != (ui->viewers > 0)) {
         if (n == 0) {
             picture_free(ui);
-            malloc_trim(
-                0); /* the encoders' buffers: some hundred KiB that the next viewer may need in a year */
+            free(ui->tight);
+            ui->tight = NULL;
+            /* The encoders' buffers: some hundred KiB that the next viewer may need in a year. */
+            malloc_trim(0);
         } else {
             atomic_store(&ui->v->want_full, true);
         }
@@ -593,6 +595,7 @@ void vnc_ui_destroy(struct vnc_ui *ui)
         }
     }
     picture_free(ui);
+    free(ui->tight);
     if (ui->screen != NULL) {
         rfbScreenCleanup(ui->screen);
     }

@@ -38,7 +38,7 @@ VNC = "127.0.0.1:80,to=99"
 RATE = 60
 WIDTH, HEIGHT = 1024, 768
 PITCH = 4 * WIDTH
-PICTURES = 0x1000000  # in guest RAM: two whole pictures
+PICTURES = 0x1000000  # in guest RAM: three whole pictures
 WINDOW = (360, 240)
 TIGHT, ZLIB_LEVEL = 7, -254  # TigerVNC's encoding, and compression level 2
 ENCODINGS = {"Tight": (TIGHT, ZLIB_LEVEL, rfb.RAW), "Raw": (rfb.RAW,)}
@@ -161,12 +161,12 @@ def text_screen(m):
 
 
 def linear_screen(m):
-    """Puts two pictures with text, areas and a gradient into guest memory; returns the frame buffer."""
+    """Puts three pictures with text, areas and a gradient into guest memory; returns the frame buffer."""
     lfb = pcibus.find(pcibus.assign(m), 3, 0)[0]
     vga.set_mode(m, "text")
     set_mode(m, WIDTH, HEIGHT, 32)
     rng = random.Random(2)
-    for k in range(2):
+    for k in range(3):
         rows = []
         for y in range(HEIGHT):
             if y % 64 < 32:  # something like text
@@ -184,8 +184,9 @@ def linear_screen(m):
 
 
 def redraw(m):
+    # Three pictures: of two in turn, drawn about twice as often as anybody looks, the same would be seen again and again.
     lfb = linear_screen(m)
-    return lambda n: ["xen copy %#x %#x %d" % (lfb, PICTURES + 0x400000 * (n & 1), PITCH * HEIGHT)]
+    return lambda n: ["xen copy %#x %#x %d" % (lfb, PICTURES + 0x400000 * (n % 3), PITCH * HEIGHT)]
 
 
 def moving_window(m):
