@@ -24,8 +24,8 @@ enum { /* community RFB specification, "Tight Encoding" */
        MIN_PACKED = 12, /* bytes; fewer are sent as they are */
 };
 enum {
-    STRIP_PIXELS = 32768, /* of one rectangle on the wire, if not of one colour */
-    CHUNK_PIXELS = 4096,  /* whose colours are looked at together */
+    STRIP_BYTES = 98304, /* of one rectangle on the wire, before they are packed */
+    CHUNK_PIXELS = 4096, /* whose colours are looked at together */
     COLOURS = 256,
     SLOTS = 1024,
     PIXELS_PER_COLOUR = 8, /* fewer, and a palette is no gain */
@@ -44,7 +44,7 @@ struct palette {
 struct vnc_tight {
     struct palette strip, chunk, both;
     struct deflate deflate;
-    uint8_t bytes[3 * STRIP_PIXELS + 8];
+    uint8_t bytes[STRIP_BYTES + 8];
     size_t used;
     uint8_t out[OUT_BYTES];
 };
@@ -140,6 +140,17 @@ static enum kind kind_of(const struct palette *p, int pixels)
            : p->count == 2                                    ? MONO
            : p->count <= (unsigned)pixels / PIXELS_PER_COLOUR ? INDEXED
                                                               : FULL;
+}
+
+/* What r is before it is packed. */
+static size_t plain_bytes(struct rect r, enum kind kind)
+{
+    size_t row = kind == SOLID     ? 0
+                 : kind == MONO    ? ((size_t)r.w + 7) / 8
+                 : kind == INDEXED ? (size_t)r.w
+                                   : 3 * (size_t)r.w;
+
+    return row * (size_t)r.h;
 }
 
 /* ---- output ---- */
@@ -319,7 +330,7 @@ static unsigned put_strip(struct vnc_client *c, struct rect r, enum kind kind)
     if (kind == FULL && c->rfb->turboQualityLevel != -1) {
         return library_rect(c, r);
     }
-    reserve(c, HEAD_MAX + deflate_bound(kind == SOLID ? 0 : 3 * (size_t)r.w * (size_t)r.h));
+    reserve(c, HEAD_MAX + deflate_bound(plain_bytes(r, kind)));
     put_head(t, r);
     if (kind == SOLID) {
         put8(t, CONTROL_FILL);
@@ -343,22 +354,33 @@ static unsigned put_strip(struct vnc_client *c, struct rect r, enum kind kind)
     return 1;
 }
 
-/* Whether the chunk may go on in the strip above it; its colours are then in t->both. */
-static bool fits(struct vnc_tight *t, enum kind strip, enum kind chunk, int pixels)
+/* Whether the chunk may go on in the strip above it. The strip's kind and colours are then those of
+ * both. */
+static bool extend(struct vnc_tight *t, struct rect *strip, enum kind *kind, int rows,
+                   enum kind chunk)
 {
-    if (strip == FULL || chunk == FULL) {
-        return strip == chunk;
+    struct rect both = {strip->x, strip->y, strip->w, strip->h + rows};
+    enum kind most = *kind > chunk ? *kind : chunk;
+
+    /* As bits a pixel is an eighth of an index, and that a third of its colours. */
+    if ((most >= INDEXED && *kind != chunk) || plain_bytes(both, most) > STRIP_BYTES) {
+        return false;
     }
-    if (strip == INDEXED ? chunk != INDEXED : chunk == INDEXED) {
-        return false; /* as bits the one is an eighth */
-    }
-    t->both = t->strip;
-    for (unsigned i = 0; i < t->chunk.count; i++) {
-        if (palette_index(&t->both, t->chunk.colour[i]) < 0) {
+    if (most != FULL) {
+        t->both = t->strip;
+        for (unsigned i = 0; i < t->chunk.count; i++) {
+            if (palette_index(&t->both, t->chunk.colour[i]) < 0) {
+                return false;
+            }
+        }
+        if (kind_of(&t->both, both.w * both.h) != most) {
             return false;
         }
+        t->strip = t->both;
     }
-    return kind_of(&t->both, pixels) == (strip > chunk ? strip : chunk);
+    *strip = both;
+    *kind = most;
+    return true;
 }
 
 /* The strips of r, which is no wider than the encoding can tell. */
@@ -378,12 +400,7 @@ static unsigned put_column(struct vnc_client *c, struct rect r)
         if (collect(c->ui, chunk, &t->chunk)) {
             kind = kind_of(&t->chunk, chunk.w * chunk.h);
         }
-        if (strip.h > 0 && fits(t, strip_kind, kind, chunk.w * (strip.h + chunk.h)) &&
-            ((strip_kind == SOLID && kind == SOLID) ||
-             chunk.w * (strip.h + chunk.h) <= STRIP_PIXELS)) {
-            strip.h += chunk.h;
-            strip_kind = strip_kind > kind ? strip_kind : kind;
-            t->strip = kind == FULL ? t->strip : t->both;
+        if (strip.h > 0 && extend(t, &strip, &strip_kind, chunk.h, kind)) {
             continue;
         }
         n += strip.h > 0 ? put_strip(c, strip, strip_kind) : 0;
