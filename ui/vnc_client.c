@@ -772,7 +772,7 @@ static bool update_due(const struct vnc_client *c)
     const struct _rfbClientRec *r = c->rfb;
 
     return c->ui->pixels != NULL && !sraRgnEmpty(r->requestedRegion) && c->wait_ns == 0 &&
-           (!sraRgnEmpty(r->modifiedRegion) || r->newFBSizePending);
+           (!sraRgnEmpty(r->modifiedRegion) || c->copy.to.h > 0 || r->newFBSizePending);
 }
 
 /* After an update: the request counts as answered, whatever part of it one slice was. sent: there was
@@ -811,6 +811,7 @@ static void encode(struct vnc_client *c)
             sent = vnc_direct_update(c);
             break;
         }
+        vnc_scroll_cancel(c); /* it has asked for another encoding */
         if (c->rfb->newFBSizePending) {
             size_told(c);
         }

@@ -90,31 +90,53 @@ static void room(struct vnc_client *c, struct iovec *iov, int *n)
     }
 }
 
+enum { HEAD = 12, COPY = HEAD + 4 }; /* bytes of a rectangle's head, and of a CopyRect */
+
+static void put_head(uint8_t *at, struct rect r, int encoding)
+{
+    put16(at, r.x);
+    put16(at + 2, r.y);
+    put16(at + 4, r.w);
+    put16(at + 6, r.h);
+    put16(at + 8, 0);
+    put16(at + 10, encoding);
+}
+
+/* The rectangle that comes before all others. Returns its bytes, 0: there is none. */
+static size_t put_copy(struct vnc_client *c, uint8_t *at)
+{
+    struct rect r = c->copy.to;
+
+    if (r.h == 0) {
+        return 0;
+    }
+    put_head(at, r, rfbEncodingCopyRect);
+    put16(at + HEAD, r.x);
+    put16(at + HEAD + 2, r.y + c->copy.dy);
+    c->copy.to.h = 0;
+    return COPY;
+}
+
 static void send_raw(struct vnc_client *c, sraRegionPtr region)
 {
     const struct vnc_ui *ui = c->ui;
     sraRectangleIterator *it = sraRgnGetIterator(region);
-    uint8_t first[4] = {0};
-    uint8_t heads[PIECES][12]; /* one for each piece at most */
+    uint8_t first[4 + COPY] = {0};
+    size_t copy = put_copy(c, first + 4);
+    uint8_t heads[PIECES][HEAD]; /* one for each piece at most */
     struct iovec iov[PIECES];
     struct rect r;
     int n = 1;
 
-    put16(first + 2, (int)sraRgnCountRects(region));
-    iov[0] = (struct iovec){first, sizeof(first)};
+    put16(first + 2, (int)sraRgnCountRects(region) + (copy != 0));
+    iov[0] = (struct iovec){first, 4 + copy};
     while (next_rect(it, &r) && !c->closing) {
         int rows = r.w == ui->width ? r.h : 1; /* that follow each other in memory */
-        uint8_t *head;
 
         room(c, iov, &n);
-        head = heads[n];
-        put16(head, r.x);
-        put16(head + 2, r.y);
-        put16(head + 4, r.w);
-        put16(head + 6, r.h);
-        put16(head + 8, 0);
-        put16(head + 10, rfbEncodingRaw);
-        iov[n++] = (struct iovec){head, sizeof(heads[0])};
+        put_head(heads[n], r, rfbEncodingRaw);
+        iov[n] = (struct iovec){heads[n], HEAD};
+        n++;
         for (int y = r.y; y < r.y + r.h && !c->closing; y += rows) {
             room(c, iov, &n);
             iov[n++] = (struct iovec){ui->pixels + (size_t)y * (size_t)ui->width + r.x,
@@ -128,13 +150,18 @@ static void send_raw(struct vnc_client *c, sraRegionPtr region)
 static void send_tight(struct vnc_client *c, sraRegionPtr region)
 {
     sraRectangleIterator *it;
-    unsigned count = 0;
+    uint8_t head[COPY];
+    size_t copy;
+    unsigned count;
     struct rect r;
 
     if (!vnc_tight_begin(c)) {
         vnc_client_close(c);
         return;
     }
+    copy = put_copy(c, head);
+    vnc_tight_bytes(c, head, copy);
+    count = copy != 0;
     it = sraRgnGetIterator(region);
     while (next_rect(it, &r) && !c->closing) {
         count += vnc_tight_rect(c, r);
@@ -146,7 +173,7 @@ static void send_tight(struct vnc_client *c, sraRegionPtr region)
 bool vnc_direct_update(struct vnc_client *c)
 {
     sraRegionPtr region = take(c);
-    bool any = !sraRgnEmpty(region);
+    bool any = !sraRgnEmpty(region) || c->copy.to.h > 0;
 
     if (any) {
         (is_raw(c) ? send_raw : send_tight)(c, region);

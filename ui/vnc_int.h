@@ -113,6 +113,12 @@ struct vnc_ws {
     bool close_sent; /* ... and was put into head */
 };
 
+/* Rows of the picture that were elsewhere before. */
+struct vnc_scroll {
+    struct rect to; /* h 0: nothing */
+    int dy;         /* from so many rows below */
+};
+
 struct vnc_client {
     struct vnc_ui *ui;
     struct vnc_ws *ws; /* NULL: plain RFB */
@@ -130,12 +136,13 @@ struct vnc_client {
     uint64_t stall_ns; /* when it is given up for not reading; 0: no output waits */
     uint64_t since_ns; /* connected */
     size_t in_len;
-    uint32_t skip;     /* bytes of cut text to throw away */
-    sraRegionPtr owed; /* asked for outright, and not sent yet */
-    bool owes_all;     /* ... the whole picture, whatever size it has by now */
-    bool more;         /* the rest of that can go out, after wait_ns */
-    bool tight_begun;  /* zlib's header was sent in the stream that vnc_tight.c uses */
-    uint64_t wait_ns;  /* no update before; 0: at once */
+    uint32_t skip;          /* bytes of cut text to throw away */
+    sraRegionPtr owed;      /* asked for outright, and not sent yet */
+    bool owes_all;          /* ... the whole picture, whatever size it has by now */
+    bool more;              /* the rest of that can go out, after wait_ns */
+    struct vnc_scroll copy; /* to be sent before what is modified */
+    bool tight_begun;       /* zlib's header was sent in the stream that vnc_tight.c uses */
+    uint64_t wait_ns;       /* no update before; 0: at once */
     bool ext_keys;
     int32_t led_encoding;         /* how it wants to hear of LEDs: ENCODING_*_LEDS; 0: not at all */
     bool motion_change;           /* it can send movement instead of positions */
@@ -172,6 +179,8 @@ struct vnc_ui {
     struct rect cursor_rect; /* where it is drawn in pixels; w 0: nowhere */
     uint32_t under[DISPLAY_MAX_CURSOR * DISPLAY_MAX_CURSOR];
     struct vnc_tight *tight; /* made when first needed */
+    unsigned scroll_wait,
+        scroll_skip; /* looks for movement: grows with those in vain; left to skip */
     struct vnc_client *clients[VNC_MAX_CLIENTS];
 };
 
@@ -218,9 +227,23 @@ bool vnc_direct_can(const struct vnc_client *c);
 /* Sends what is wanted and changed, VNC_UPDATE_MAX_BYTES of it at most. false: there is nothing. */
 bool vnc_direct_update(struct vnc_client *c);
 
+/* vnc_scroll.c */
+/* Whether to look for movement: there are clients that could use it now. */
+bool vnc_scroll_wanted(struct vnc_ui *ui);
+/* Looks for rows of the area that only moved, between two pictures of that many pixels a row. */
+bool vnc_scroll_find(const uint32_t *now, size_t now_stride, const uint32_t *was, size_t was_stride,
+                     struct rect area, struct vnc_scroll *s);
+void vnc_scroll_found(struct vnc_ui *ui, bool found);
+/* The picture changed there, and s of it moved; cursor: where it was and is drawn on it. */
+void vnc_scroll_client(struct vnc_client *c, const sraRegionPtr changed, const struct vnc_scroll *s,
+                       struct rect cursor_was, struct rect cursor_is);
+/* A movement that was not sent in time is an ordinary change. */
+void vnc_scroll_cancel(struct vnc_client *c);
+
 /* vnc_tight.c: an update is begun, rectangles are added (which become some more: how many is
  * returned), and then it is sent with their number. false: no memory. */
 bool vnc_tight_begin(struct vnc_client *c);
+void vnc_tight_bytes(struct vnc_client *c, const uint8_t *bytes, size_t n);
 unsigned vnc_tight_rect(struct vnc_client *c, struct rect r);
 void vnc_tight_end(struct vnc_client *c, unsigned count);
 

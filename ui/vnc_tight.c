@@ -427,6 +427,13 @@ bool vnc_tight_begin(struct vnc_client *c)
     return true;
 }
 
+void vnc_tight_bytes(struct vnc_client *c, const uint8_t *bytes, size_t n)
+{
+    reserve(c, n);
+    memcpy(c->ui->tight->out + c->ui->tight->used, bytes, n);
+    c->ui->tight->used += n;
+}
+
 unsigned vnc_tight_rect(struct vnc_client *c, struct rect r)
 {
     unsigned n = 0;
