@@ -235,6 +235,71 @@ static void test_viewers(void **state)
     free(want);
 }
 
+/* Until the display has taken the change. */
+static void drawn(struct fixture *f)
+{
+    for (uint64_t end = now_ms() + 4000; f->changed.w != 0 && now_ms() < end;) {
+        turn(f);
+    }
+    assert_int_equal(f->changed.w, 0);
+}
+
+/* A movement found while another message goes out is sent after it, unless the picture changes once more. */
+static void test_put_off(void **state)
+{
+    static const uint8_t hello[] = "RFB 003.008\n\1\1\2\0\0\4\0\0\0\0\0\0\0\1\xff\xff\xfe\xfb\xff\xff\xff\x21";
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct client c = {.f = f, .width = 128, .height = 150, .leds = -1};
+    struct vnc_client *served;
+    uint8_t skip[12 + 2 + 4 + 24 + 10];
+    int pair[2];
+
+    f->width = c.width;
+    f->height = c.height;
+    noise(f->picture, (struct rect){0, 0, 128, 150}, 128);
+    c.picture = calloc(128 * 150, 4);
+    f->v = vnc_new(f->loop, f->d, f->in, &cfg);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    vnc_ui_accept(f->v->ui, pair[0]);
+    c.fd = pair[1];
+    put(&c, hello, sizeof(hello) - 1);
+    for (int i = 0; i < 6; i++) {
+        assert_true(vnc_ui_turn(f->v->ui, 0));
+        turn(f);
+    }
+    served = f->v->ui->clients[0];
+    assert_true(get(&c, skip, sizeof(skip)));
+    for (int again = 0; again < 2; again++) {
+        request(&c, false);
+        assert_true(vnc_ui_turn(f->v->ui, 0));
+        do { /* the light, at first */
+            assert_true(read_update(&c));
+        } while (memcmp(c.picture, f->picture, 128 * 150 * 4) != 0);
+        request(&c, true);
+        assert_true(vnc_ui_turn(f->v->ui, 0));
+        scroll(f, (struct rect){0, 0, 128, 150}, 16);
+        drawn(f);
+        f->v->leds ^= 4;
+        assert_true(vnc_ui_turn(f->v->ui, 0));
+        assert_int_equal(served->copy.to.h, 134);
+        assert_true(read_update(&c)); /* the light */
+        if (again) {
+            f->v->ui->scroll_skip = 1;
+            noise(f->picture, (struct rect){3, 3, 5, 5}, 128);
+            f->changed = (struct rect){3, 3, 5, 5};
+            drawn(f);
+        }
+        assert_true(vnc_ui_turn(f->v->ui, 0));
+        assert_int_equal(served->copy.to.h, 0);
+        c.copied = 0;
+        assert_true(read_update(&c));
+        assert_int_equal(c.copied, again ? 0 : 128 * 134);
+        assert_memory_equal(c.picture, f->picture, 128 * 150 * 4);
+    }
+    hang_up(&c);
+}
+
 /* Where nothing scrolls it is looked for less and less often. */
 static void test_looks_are_rationed(void **state)
 {
@@ -276,7 +341,7 @@ static void test_looks_are_rationed(void **state)
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {T(test_find), T(test_copied), T(test_viewers), T(test_looks_are_rationed)};
+    const struct CMUnitTest tests[] = {T(test_find), T(test_copied), T(test_viewers), T(test_put_off), T(test_looks_are_rationed)};
 
     signal(SIGPIPE, SIG_IGN);
     return cmocka_run_group_tests(tests, NULL, NULL);
