@@ -708,20 +708,23 @@ static bool refresh(struct vga *v, struct display *d, bool full);
  * machine does. So a picture that took long has the next one wait: at most a tenth of the time goes
  * into looking, but there are at least ten pictures a second.
  */
+static uint64_t vga_ready_ns(void *dev)
+{
+    const struct vga *v = dev;
+
+    return v->h.tracking ? v->h.next_look_ns : 0;
+}
+
 static bool vga_refresh(void *dev, struct display *d, bool full)
 {
     struct vga *v = dev;
     uint64_t now = loop_now(v->h.loop, LOOP_HOST);
-    uint64_t start;
+    uint64_t start = wall_ns();
+    bool changed = refresh(v, d, full);
 
-    if (!full && v->h.tracking && now < v->h.next_look_ns) {
-        return v->h.look_changed;
-    }
-    start = wall_ns();
-    v->h.look_changed = refresh(v, d, full);
     start = (wall_ns() - start) * LOOK_SHARE;
     v->h.next_look_ns = now + (start < LOOK_MAX_NS ? start : LOOK_MAX_NS);
-    return v->h.look_changed;
+    return changed;
 }
 
 static bool refresh(struct vga *v, struct display *d, bool full)
@@ -773,4 +776,8 @@ static void vga_idle(void *dev)
     v->h.all_dirty = true;
 }
 
-const struct display_source vga_display_source = {.refresh = vga_refresh, .idle = vga_idle};
+const struct display_source vga_display_source = {
+    .refresh = vga_refresh,
+    .idle = vga_idle,
+    .ready_ns = vga_ready_ns,
+};

@@ -522,6 +522,11 @@ static int on_update_request(struct vnc_client *c, const uint8_t *m, size_t len)
     }
     sraRgnDestroy(region);
     c->rfb->readyForSetColourMapEntries = TRUE;
+    if (atomic_load(&c->ui->v->parked) && !c->fresh) {
+        c->fresh = true;
+        c->fresh_after = atomic_load(&c->ui->v->refreshes) + 1;
+        atomic_store(&c->ui->v->await, true);
+    }
     c->wait_ns = 0;
     return 10;
 }
@@ -771,8 +776,16 @@ static bool update_due(const struct vnc_client *c)
 {
     const struct _rfbClientRec *r = c->rfb;
 
-    return c->ui->pixels != NULL && !sraRgnEmpty(r->requestedRegion) && c->wait_ns == 0 &&
+    return !c->fresh && c->ui->pixels != NULL && !sraRgnEmpty(r->requestedRegion) &&
+           c->wait_ns == 0 &&
            (!sraRgnEmpty(r->modifiedRegion) || c->copy.to.h > 0 || r->newFBSizePending);
+}
+
+bool vnc_client_wants_picture(const struct vnc_client *c)
+{
+    return !c->closing && (c->stage == VNC_WAIT_PICTURE ||
+                           (c->stage == VNC_NORMAL && c->rfb != NULL && !vnc_client_unsent(c) &&
+                            !sraRgnEmpty(c->rfb->requestedRegion)));
 }
 
 /* After an update: the request counts as answered, whatever part of it one slice was. sent: there was
@@ -839,6 +852,7 @@ void vnc_client_push(struct vnc_client *c)
     if (c->stage == VNC_NORMAL && !c->closing && c->out_len == 0) {
         tell_input(c);
     }
+    c->fresh = c->fresh && (int)(c->ui->refreshes - c->fresh_after) < 0;
     if (c->stage == VNC_NORMAL && !c->closing && c->out_len == 0 && update_due(c)) {
         encode(c);
     }

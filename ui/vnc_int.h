@@ -64,7 +64,11 @@ struct vnc {
     atomic_bool want_picture; /* a client is connected */
     atomic_bool want_full;    /* ... and has no picture yet */
     atomic_bool want_kick;
-    bool active; /* loop thread: what the display was told */
+    atomic_bool want_update; /* a client waits for an update and can be sent one */
+    atomic_bool parked;      /* the display was told that none does: tell it when one does again */
+    atomic_uint refreshes;   /* counts them */
+    atomic_bool await;       /* wake the UI thread after the next one */
+    bool active;             /* loop thread: what the display was told */
 
     int wake_fd;          /* eventfd, loop thread to UI thread */
     pthread_mutex_t lock; /* everything below. Taken inside the display's lock, never around it */
@@ -148,6 +152,8 @@ struct vnc_client {
     bool motion_change;           /* it can send movement instead of positions */
     bool relative;                /* ... and was told to */
     int told_leds, told_absolute; /* -1: nothing yet */
+    bool fresh; /* it asked while the picture was left to age: the answer waits for a refresh, */
+    unsigned fresh_after; /* for this count of them */
     int told_width,
         told_height;  /* size of the picture as the client knows it; 0 before ServerInit */
     uint8_t keys[32]; /* held down */
@@ -169,6 +175,7 @@ struct vnc_ui {
     uint32_t *pixels;        /* NULL: no picture */
     size_t pixel_bytes;
     int width, height;
+    unsigned refreshes; /* as in struct vnc: the copy is no older */
     int viewers;    /* clients at VNC_WAIT_PICTURE or later */
     int scratch_fd; /* memory file with the message that libvncserver handles just now */
     uint64_t kick_ns;
@@ -207,6 +214,8 @@ void vnc_client_process(struct vnc_client *c);
 /* Encodes an update when one is wanted and the last one is sent, and sends. */
 void vnc_client_push(struct vnc_client *c);
 bool vnc_client_wants_input(const struct vnc_client *c);
+/* It waits for an update (or for its first picture), and nothing is still on its way to it. */
+bool vnc_client_wants_picture(const struct vnc_client *c);
 /* Something waits for the socket to take it. */
 bool vnc_client_unsent(const struct vnc_client *c);
 /* Nobody is there to read what waits. */

@@ -383,6 +383,21 @@ static void count_viewers(struct vnc_ui *ui)
     ui->viewers = n;
 }
 
+/* Tells the loop thread whether a new picture would go anywhere. */
+static void tell_wanted(struct vnc_ui *ui)
+{
+    struct vnc *v = ui->v;
+    bool wants = false;
+
+    for (int i = 0; i < VNC_MAX_CLIENTS; i++) {
+        wants |= ui->clients[i] != NULL && vnc_client_wants_picture(ui->clients[i]);
+    }
+    atomic_store(&v->want_update, wants);
+    if (wants && atomic_exchange(&v->parked, false)) {
+        vnc_signal_loop(v);
+    }
+}
+
 static void drop(struct vnc_ui *ui, int slot)
 {
     vnc_client_destroy(ui->clients[slot]);
@@ -549,6 +564,7 @@ static bool woken(struct vnc_ui *ui)
     if (quit) {
         return false;
     }
+    ui->refreshes = atomic_load(&v->refreshes); /* before the copy */
     picture_sync(ui);
     for (int i = 0; i < VNC_MAX_CLIENTS && ui->pixels != NULL; i++) {
         if (ui->clients[i] != NULL && ui->clients[i]->stage == VNC_WAIT_PICTURE) {
@@ -615,6 +631,7 @@ bool vnc_ui_turn(struct vnc_ui *ui, int max_wait_ms)
         }
     }
     count_viewers(ui);
+    tell_wanted(ui);
     return true;
 }
 

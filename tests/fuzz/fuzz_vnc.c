@@ -82,7 +82,7 @@ static void absolute(void *dev, int x, int y, int dz, unsigned buttons)
     }
 }
 
-static const struct display_source source_ops = {refresh, idle};
+static const struct display_source source_ops = {.refresh = refresh, .idle = idle};
 static const struct input_keyboard keyboard = {key};
 static const struct input_pointer pointer = {.absolute = absolute};
 

@@ -40,7 +40,7 @@ static void scroll(struct fixture *f, struct rect r, int dy)
         memmove(&f->picture[to * f->width + r.x], &f->picture[(to + dy) * f->width + r.x], len);
     }
     noise(f->picture, (struct rect){r.x, dy > 0 ? r.y + r.h - n : r.y, r.w, n}, f->width);
-    f->changed = r;
+    f->changed = f->changed.w != 0 ? rect_union(f->changed, r) : r; /* maybe nobody has looked since */
 }
 
 static void test_find(void **state)

@@ -69,7 +69,7 @@ static inline void source_idle(void *dev)
     (void)dev;
 }
 
-static const struct display_source source_ops = {source_refresh, source_idle};
+static const struct display_source source_ops = {.refresh = source_refresh, .idle = source_idle};
 
 static inline void on_key(void *dev, uint8_t key, bool down)
 {
