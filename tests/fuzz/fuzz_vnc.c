@@ -27,6 +27,7 @@ struct guest {
     int width, height;
     uint32_t seed, colours; /* mask */
     int scrolled;
+    bool many; /* colours */
     bool changed;
     unsigned held; /* keys down, as the guest sees it */
     bool down[256];
@@ -49,6 +50,7 @@ static bool refresh(void *dev, struct display *d, bool full)
 
         for (int x = 0; x < g->width; x++) {
             row[x] = (g->seed * (uint32_t)(x / 5 + 3 * (y + g->scrolled))) & g->colours;
+            row[x] = g->many ? row[x] * (uint32_t)x & 0xffffff : row[x];
         }
     }
     g->changed = false;
@@ -183,6 +185,7 @@ static void run(struct guest *g, const uint8_t *p, size_t size)
         case 2:
             g->seed = len > 0 ? arg[0] : 0;
             g->scrolled = len > 4 ? arg[4] & 63 : 0;
+            g->many = len > 4 && arg[4] & 0x80;
             g->colours = len > 5 ? arg[5] * 0x10101u : 0xffffff;
             g->changed = true;
             input_set_leds(g->in, g->seed & 7);
