@@ -206,7 +206,6 @@ struct vga_host {
     uint8_t guest[VGA_PAGES_MAX / 8 + 8]; /* scratch for vram_dirty() */
     bool any_dirty, font_dirty, pal_dirty, all_dirty, tracking;
     uint64_t next_full_ns, next_look_ns;
-    bool look_changed; /* what the last refresh() said */
     struct vga_mode mode;
     uint32_t rgb[256];
     uint32_t pal16[16];

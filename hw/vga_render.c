@@ -127,25 +127,87 @@ static void band_flush(struct vga *v, struct display *d)
     v->h.band_y = v->h.band_y1 = 0;
 }
 
+/* Several pixels at a time: the compilers do not find it by themselves at -O2. */
+typedef uint16_t px16 __attribute__((vector_size(8)));
+typedef uint32_t px32 __attribute__((vector_size(16)));
+typedef uint64_t px32_halves __attribute__((vector_size(16)));
+
+/* Pixels of a row of the display, and as a mode gives them: maybe in the guest's memory, not
+ * aligned, with anything in the high byte, and changing under our eyes. */
+static inline bool eight_differ(const uint32_t *row, const uint8_t *px)
+{
+    px32 p[2], q[2];
+    px32_halves d;
+
+    memcpy(p, row, sizeof(p));
+    memcpy(q, px, sizeof(q));
+    d = (px32_halves)(((p[0] ^ q[0]) | (p[1] ^ q[1])) & 0xffffff);
+    return (d[0] | d[1]) != 0;
+}
+
+static inline uint32_t one_pixel(const uint8_t *px)
+{
+    uint32_t p;
+
+    memcpy(&p, px, sizeof(p));
+    return p & 0xffffff;
+}
+
+/* The first x of [x0, x1) where they differ; x1: nowhere. */
+static uint32_t first_difference(const uint32_t *row, const uint8_t *px, uint32_t x0, uint32_t x1)
+{
+    while (x0 + 8 <= x1 && !eight_differ(row + x0, px + 4 * (size_t)x0)) {
+        x0 += 8;
+    }
+    while (x0 < x1 && row[x0] == one_pixel(px + 4 * (size_t)x0)) {
+        x0++;
+    }
+    return x0;
+}
+
+/* The end of the last difference in [x0, x1); x0: nowhere. */
+static uint32_t last_difference(const uint32_t *row, const uint8_t *px, uint32_t x0, uint32_t x1)
+{
+    while (x0 + 8 <= x1 && !eight_differ(row + x1 - 8, px + 4 * (size_t)(x1 - 8))) {
+        x1 -= 8;
+    }
+    while (x0 < x1 && row[x1 - 1] == one_pixel(px + 4 * (size_t)(x1 - 1))) {
+        x1--;
+    }
+    return x1;
+}
+
+static void copy_pixels(const uint8_t *px, uint32_t *out, uint32_t n)
+{
+    uint32_t i = 0;
+
+    for (; i + 4 <= n; i += 4) {
+        px32 p;
+
+        memcpy(&p, px + 4 * i, sizeof(p));
+        p &= 0xffffff;
+        memcpy(out + i, &p, sizeof(p));
+    }
+    for (; i < n; i++) {
+        out[i] = one_pixel(px + 4 * i);
+    }
+}
+
 /* Puts px[x0..x1) on row y if it differs (or always, with force) and remembers the changed part.
  * Returns true if it did. */
 static bool emit(struct vga *v, struct display *d, uint32_t y, uint32_t x0, uint32_t x1,
-                 const uint32_t *px, bool force)
+                 const void *px, bool force)
 {
     uint32_t *row = display_row(d, (int)y);
 
     if (!force) {
-        if (memcmp(row + x0, px + x0, (x1 - x0) * sizeof(*px)) == 0) {
+        x0 = first_difference(row, px, x0, x1);
+        x1 = last_difference(row, px, x0, x1);
+        if (x0 == x1) {
             return false;
         }
-        while (row[x0] == px[x0]) {
-            x0++;
-        }
-        while (row[x1 - 1] == px[x1 - 1]) {
-            x1--;
-        }
     }
-    memcpy(row + x0, px + x0, (x1 - x0) * sizeof(*px));
+    copy_pixels((const uint8_t *)px + 4 * (size_t)x0, row + x0, x1 - x0);
     if (v->h.band_y1 != (int)y || v->h.band_y == v->h.band_y1) {
         band_flush(v, d);
         v->h.band_y = (int)y;
@@ -208,6 +270,19 @@ static bool update_palette(struct vga *v, const struct vga_mode *m)
 
 /* ---- text ---- */
 
+/* Dots 0 to 7 of a glyph's line, of which bit 7 is the first. */
+static inline void eight_dots(uint32_t *px, uint32_t bits, uint32_t fg, uint32_t bg)
+{
+    const px32 dot[2] = {{0x80, 0x40, 0x20, 0x10}, {0x08, 0x04, 0x02, 0x01}};
+
+    for (unsigned i = 0; i < 2; i++) {
+        px32 lit = (px32)((dot[i] & bits) != 0);
+        px32 out = (lit & fg) | (~lit & bg);
+
+        memcpy(px + 4 * i, &out, sizeof(out));
+    }
+}
+
 static void text_line(const struct vga *v, const struct vga_mode *m, const uint32_t *cells,
                       uint32_t c0, uint32_t c1, uint32_t scan, uint32_t *out)
 {
@@ -236,8 +311,9 @@ static void text_line(const struct vga *v, const struct vga_mode *m, const uint3
                 px[2 * i] = px[2 * i + 1] = bits & (0x100u >> i) ? fg : bg;
             }
         } else {
-            for (uint32_t i = 0; i < dots; i++) {
-                px[i] = bits & (0x100u >> i) ? fg : bg;
+            eight_dots(px, bits >> 1, fg, bg);
+            if (dots == 9) {
+                px[8] = bits & 1 ? fg : bg;
             }
         }
     }
@@ -358,10 +434,6 @@ static void line_pal8(const struct vga *v, const uint8_t *src, uint32_t *out, ui
     }
 }
 
-/* Four pixels at a time: the compilers do not find it by themselves at -O2. */
-typedef uint16_t px16 __attribute__((vector_size(8)));
-typedef uint32_t px32 __attribute__((vector_size(16)));
-
 static inline void four_px16(const uint8_t *src, uint32_t *out, size_t k, bool green6)
 {
     px16 half = {0};
@@ -412,20 +484,8 @@ static void line_888(const struct vga *v, const uint8_t *src, uint32_t *out, uin
 
 static void line_8888(const struct vga *v, const uint8_t *src, uint32_t *out, uint32_t n)
 {
-    uint32_t i = 0;
-
     (void)v;
-    for (; i + 4 <= n; i += 4) {
-        px32 p;
-
-        memcpy(&p, src + 4 * i, sizeof(p));
-        p &= 0xffffff;
-        memcpy(out + i, &p, sizeof(p));
-    }
-    for (; i < n; i++) {
-        memcpy(out + i, src + 4 * i, sizeof(*out));
-        out[i] &= 0xffffff;
-    }
+    copy_pixels(src, out, n);
 }
 
 static const struct {
@@ -497,15 +557,21 @@ static bool row_dirty(const struct draw *w, uint32_t addr, uint32_t len)
     return false;
 }
 
-/* One line from video memory into h.line; returns the first visible pixel. */
-static uint32_t *render_line(struct draw *w, uint32_t y, uint32_t addr, uint32_t len, uint32_t pan)
+/* One line of pixels, the first visible one first; the high bytes may hold anything. */
+static const void *render_line(struct draw *w, uint32_t y, uint32_t addr, uint32_t len,
+                               uint32_t pan)
 {
     struct vga *v = w->v;
     uint32_t *line = v->h.line;
     uint32_t unit = formats[w->m->format].unit_pixels;
     uint32_t n = len / formats[w->m->format].unit_bytes * unit;
+    const uint8_t *bytes = row_bytes(w, addr, len);
+    bool overlay = v->h.adapter->overlay != NULL && v->h.adapter->overlaps(v, y);
 
-    formats[w->m->format].line(v, row_bytes(w, addr, len), line, n);
+    if (w->m->format == VGA_RGB8888 && !w->m->dot_double && !overlay) {
+        return bytes + 4 * (size_t)pan;
+    }
+    formats[w->m->format].line(v, bytes, line, n);
     line += pan;
     if (w->m->dot_double) {
         line = v->h.line;
@@ -514,7 +580,7 @@ static uint32_t *render_line(struct draw *w, uint32_t y, uint32_t addr, uint32_t
             line[2 * i] = line[2 * i + 1] = line[i];
         }
     }
-    if (v->h.adapter->overlay != NULL && v->h.adapter->overlaps(v, y)) {
+    if (overlay) {
         v->h.adapter->overlay(v, y, line);
     }
     return line;
@@ -569,9 +635,9 @@ static void draw_graphics(struct draw *w)
     uint32_t scan = m->row_first;
     uint32_t rep = 0;
     uint32_t pan = m->pan;
-    uint32_t shown = UINT32_MAX; /* address whose pixels h.line holds, */
+    uint32_t shown = UINT32_MAX; /* address whose pixels `line` holds, */
     uint32_t shown_bits = 0;     /* with these scan line bits */
-    uint32_t *line = v->h.line;
+    const void *line = NULL;
     bool any = collect_dirty(w);
 
     w->scan_mask = m->cga_bit[0] | m->cga_bit[1];
@@ -642,20 +708,23 @@ static bool refresh(struct vga *v, struct display *d, bool full);
  * machine does. So a picture that took long has the next one wait: at most a tenth of the time goes
  * into looking, but there are at least ten pictures a second.
  */
+static uint64_t vga_ready_ns(void *dev)
+{
+    const struct vga *v = dev;
+
+    return v->h.tracking ? v->h.next_look_ns : 0;
+}
+
 static bool vga_refresh(void *dev, struct display *d, bool full)
 {
     struct vga *v = dev;
     uint64_t now = loop_now(v->h.loop, LOOP_HOST);
-    uint64_t start;
+    uint64_t start = wall_ns();
+    bool changed = refresh(v, d, full);
 
-    if (!full && v->h.tracking && now < v->h.next_look_ns) {
-        return v->h.look_changed;
-    }
-    start = wall_ns();
-    v->h.look_changed = refresh(v, d, full);
     start = (wall_ns() - start) * LOOK_SHARE;
     v->h.next_look_ns = now + (start < LOOK_MAX_NS ? start : LOOK_MAX_NS);
-    return v->h.look_changed;
+    return changed;
 }
 
 static bool refresh(struct vga *v, struct display *d, bool full)
@@ -707,4 +776,8 @@ static void vga_idle(void *dev)
     v->h.all_dirty = true;
 }
 
-const struct display_source vga_display_source = {.refresh = vga_refresh, .idle = vga_idle};
+const struct display_source vga_display_source = {
+    .refresh = vga_refresh,
+    .idle = vga_idle,
+    .ready_ns = vga_ready_ns,
+};

@@ -192,6 +192,13 @@ static bool refresh_locked(struct display *d)
         d->full = false;
     }
     changed |= report(d);
+    for (int i = 0; i < d->viewer_count; i++) {
+        const struct viewer *v = &d->viewers[i];
+
+        if (v->active && v->ops->refreshed != NULL) {
+            v->ops->refreshed(v->ui);
+        }
+    }
     d->locked = false;
     d->last_ns = loop_now(d->loop, LOOP_HOST);
     return changed;
@@ -204,11 +211,42 @@ static void arm(struct display *d, uint64_t deadline_ns)
     }
 }
 
+/* Can any viewer use a picture now? */
+static bool wanted(const struct display *d)
+{
+    for (int i = 0; i < d->viewer_count; i++) {
+        const struct viewer *v = &d->viewers[i];
+
+        if (v->active && (v->ops->wants == NULL || v->ops->wants(v->ui))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* When the next picture is due: now or before, or later. */
+static uint64_t due_ns(const struct display *d, uint64_t now)
+{
+    uint64_t ready = !d->full && d->source != NULL && d->source->ready_ns != NULL
+                         ? d->source->ready_ns(d->dev)
+                         : 0;
+    uint64_t idle = d->last_ns + DISPLAY_IDLE_NS;
+
+    return ready > now ? ready : idle > now && !wanted(d) ? idle : now;
+}
+
 static void tick(void *arg)
 {
     struct display *d = arg;
+    uint64_t now = loop_now(d->loop, LOOP_HOST);
+    uint64_t due;
 
     if (d->active == 0) {
+        return;
+    }
+    due = due_ns(d, now);
+    if (due > now) {
+        arm(d, due);
         return;
     }
     if (pthread_mutex_trylock(&d->lock) != 0) {
@@ -227,6 +265,14 @@ static void tick(void *arg)
     }
     pthread_mutex_unlock(&d->lock);
     arm(d, d->last_ns + d->interval_ns);
+}
+
+void display_wanted(struct display *d)
+{
+    uint64_t now = loop_now(d->loop, LOOP_HOST);
+    uint64_t next = d->last_ns + DISPLAY_REFRESH_NS;
+
+    arm(d, next > now ? next : now);
 }
 
 void display_kick(struct display *d)

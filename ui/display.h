@@ -34,6 +34,8 @@ struct display_source {
     bool (*refresh)(void *dev, struct display *d, bool full);
     /* The last viewer went away: stop dirty tracking. */
     void (*idle)(void *dev);
+    /* When it may be asked again for what changed (LOOP_HOST; 0: at any time). May be NULL. */
+    uint64_t (*ready_ns)(void *dev);
 };
 void display_set_source(struct display *d, const struct display_source *source, void *dev);
 
@@ -64,6 +66,13 @@ struct display_viewer {
     void (*updated)(void *ui, int x, int y, int width, int height);
     /* Loop thread, not locked: the cursor's shape or place changed; see display_cursor_get(). */
     void (*cursor)(void *ui);
+    /* Loop thread, not locked: can the viewer use a new picture now? A picture that is replaced
+     * before anybody has fetched it costs as much as one that is seen: while no viewer can use one,
+     * one is drawn each DISPLAY_IDLE_NS only. Who has said no calls display_wanted() later. NULL:
+     * always. */
+    bool (*wants)(void *ui);
+    /* Loop thread, display locked: the source was asked, whether anything changed or not. */
+    void (*refreshed)(void *ui);
 };
 /* Adds a viewer front end (one per server or window, not per client). It starts inactive. */
 int display_add_viewer(struct display *d, const struct display_viewer *viewer, void *ui);
@@ -72,6 +81,8 @@ void display_remove_viewer(struct display *d, void *ui);
 void display_viewer_active(struct display *d, void *ui, bool active);
 /* Loop thread: a fresh picture is wanted now (client asked, input happened). */
 void display_kick(struct display *d);
+/* Loop thread: a viewer can use a new picture again. */
+void display_wanted(struct display *d);
 /* Loop thread: one full synchronous refresh (screen shots). Without a viewer the surface stays
  * until the next one comes and goes, or display_release(). */
 void display_refresh_now(struct display *d);

@@ -79,6 +79,32 @@ static void on_cursor(void *ui)
     pthread_mutex_unlock(&v->lock);
 }
 
+/* Parked is set before the look at what the UI thread wants, which sets that before it looks at
+ * parked: one of the two sees the other. */
+static bool on_wants(void *ui)
+{
+    struct vnc *v = ui;
+
+    atomic_store(&v->parked, true);
+    if (!atomic_load(&v->want_update)) {
+        return false;
+    }
+    atomic_store(&v->parked, false);
+    return true;
+}
+
+static void on_refreshed(void *ui)
+{
+    struct vnc *v = ui;
+
+    atomic_fetch_add(&v->refreshes, 1);
+    if (atomic_exchange(&v->await, false)) {
+        pthread_mutex_lock(&v->lock);
+        wake_ui(v);
+        pthread_mutex_unlock(&v->lock);
+    }
+}
+
 /* The guest's LEDs or kinds of pointers are others. */
 static void on_input_changed(void *ui)
 {
@@ -97,6 +123,8 @@ static const struct display_viewer viewer_ops = {
     .resized = on_resized,
     .updated = on_updated,
     .cursor = on_cursor,
+    .wants = on_wants,
+    .refreshed = on_refreshed,
 };
 
 /* ---- from the UI thread ---- */
@@ -126,6 +154,9 @@ static void on_up(void *arg, uint32_t events)
     if (want && !v->active) {
         v->active = true;
         display_viewer_active(v->display, v, true);
+    }
+    if (v->active && atomic_load(&v->want_update)) {
+        display_wanted(v->display);
     }
     if (atomic_exchange(&v->want_kick, false) && v->active) {
         display_kick(v->display);

@@ -205,6 +205,46 @@ static void flush(struct vnc_client *c)
     }
 }
 
+/* Takes n bytes off the front. Returns how many pieces are left. */
+static int consume(struct iovec **iov, int pieces, size_t n)
+{
+    while (pieces > 0 && n >= (*iov)->iov_len) {
+        n -= (*iov)->iov_len;
+        ++*iov;
+        pieces--;
+    }
+    if (pieces > 0) {
+        (*iov)->iov_base = (uint8_t *)(*iov)->iov_base + n;
+        (*iov)->iov_len -= n;
+    }
+    return pieces;
+}
+
+void vnc_client_send(struct vnc_client *c, struct iovec *iov, int n, bool more)
+{
+    if (!vnc_client_unsent(c) && c->ws == NULL) {
+        struct msghdr m = {.msg_iov = iov, .msg_iovlen = (size_t)n};
+        ssize_t sent = sendmsg(c->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL | (more ? MSG_MORE : 0));
+
+        if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+            vnc_client_close(c);
+            vnc_client_discard(c);
+            return;
+        }
+        n = consume(&iov, n, sent > 0 ? (size_t)sent : 0);
+    }
+    while (n > 0) {
+        ssize_t queued = pwritev(c->out_fd, iov, n, c->out_len);
+
+        if (queued <= 0) {
+            vnc_client_close(c);
+            return;
+        }
+        c->out_len += queued;
+        n = consume(&iov, n, (size_t)queued);
+    }
+}
+
 /* ---- libvncserver ---- */
 
 static bool lib_alive(const struct vnc_client *c)
@@ -482,6 +522,11 @@ static int on_update_request(struct vnc_client *c, const uint8_t *m, size_t len)
     }
     sraRgnDestroy(region);
     c->rfb->readyForSetColourMapEntries = TRUE;
+    if (atomic_load(&c->ui->v->parked) && !c->fresh) {
+        c->fresh = true;
+        c->fresh_after = atomic_load(&c->ui->v->refreshes) + 1;
+        atomic_store(&c->ui->v->await, true);
+    }
     c->wait_ns = 0;
     return 10;
 }
@@ -731,12 +776,21 @@ static bool update_due(const struct vnc_client *c)
 {
     const struct _rfbClientRec *r = c->rfb;
 
-    return c->ui->pixels != NULL && !sraRgnEmpty(r->requestedRegion) && c->wait_ns == 0 &&
-           (!sraRgnEmpty(r->modifiedRegion) || r->newFBSizePending);
+    return !c->fresh && c->ui->pixels != NULL && !sraRgnEmpty(r->requestedRegion) &&
+           c->wait_ns == 0 &&
+           (!sraRgnEmpty(r->modifiedRegion) || c->copy.to.h > 0 || r->newFBSizePending);
 }
 
-/* After an update: the library takes the request as answered, whatever part of it one slice was. */
-static void still_owed(struct vnc_client *c, bool resized)
+bool vnc_client_wants_picture(const struct vnc_client *c)
+{
+    return !c->closing && (c->stage == VNC_WAIT_PICTURE ||
+                           (c->stage == VNC_NORMAL && c->rfb != NULL && !vnc_client_unsent(c) &&
+                            !sraRgnEmpty(c->rfb->requestedRegion)));
+}
+
+/* After an update: the request counts as answered, whatever part of it one slice was. sent: there was
+ * one. */
+static void still_owed(struct vnc_client *c, bool resized, bool sent)
 {
     if (resized && c->owes_all) {
         sraRegionPtr all = sraRgnCreateRect(0, 0, c->told_width, c->told_height);
@@ -750,14 +804,14 @@ static void still_owed(struct vnc_client *c, bool resized)
     c->owes_all &= !sraRgnEmpty(c->owed);
     /* Most clients that hear of a new size ask again, and are to get one picture, not two. */
     c->wait_ns = resized && !sraRgnEmpty(c->owed) ? vnc_now_ns() + resized_ns : 0;
-    c->more = c->out_len > 0 && !sraRgnEmpty(c->owed);
+    c->more = sent && !sraRgnEmpty(c->owed);
 }
 
 static void encode(struct vnc_client *c)
 {
     rfbScreenInfoPtr s = c->ui->screen;
     int slices = s->progressiveSliceHeight > 0 ? s->height / s->progressiveSliceHeight + 2 : 1;
-    bool resized;
+    bool resized, sent = false;
 
     if (lseek(c->out_fd, 0, SEEK_SET) != 0) {
         vnc_client_close(c);
@@ -765,15 +819,21 @@ static void encode(struct vnc_client *c)
     }
     resized = c->rfb->newFBSizePending;
     /* A slice may lie outside what the client asked for: go on to the next then. */
-    while (slices-- > 0 && lib_alive(c) && update_due(c) && c->out_len == 0) {
+    while (slices-- > 0 && lib_alive(c) && update_due(c) && !sent) {
+        if (vnc_direct_can(c)) {
+            sent = vnc_direct_update(c);
+            break;
+        }
+        vnc_scroll_cancel(c); /* it has asked for another encoding */
         if (c->rfb->newFBSizePending) {
             size_told(c);
         }
         rfbUpdateClient(c->rfb);
         c->out_len = lseek(c->out_fd, 0, SEEK_CUR);
+        sent = c->out_len > 0;
     }
     if (lib_alive(c)) {
-        still_owed(c, resized);
+        still_owed(c, resized, sent);
     }
 }
 
@@ -792,6 +852,7 @@ void vnc_client_push(struct vnc_client *c)
     if (c->stage == VNC_NORMAL && !c->closing && c->out_len == 0) {
         tell_input(c);
     }
+    c->fresh = c->fresh && (int)(c->ui->refreshes - c->fresh_after) < 0;
     if (c->stage == VNC_NORMAL && !c->closing && c->out_len == 0 && update_due(c)) {
         encode(c);
     }

@@ -20,6 +20,7 @@
 #include <rfb/rfbregion.h>
 #include <stdatomic.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include "core/loop.h"
 #include "ui/display.h"
@@ -41,6 +42,7 @@ enum {
 };
 
 struct vnc_ui;
+struct vnc_tight;
 
 struct vnc {
     struct vnc_config cfg; /* strings are copies */
@@ -62,7 +64,11 @@ struct vnc {
     atomic_bool want_picture; /* a client is connected */
     atomic_bool want_full;    /* ... and has no picture yet */
     atomic_bool want_kick;
-    bool active; /* loop thread: what the display was told */
+    atomic_bool want_update; /* a client waits for an update and can be sent one */
+    atomic_bool parked;      /* the display was told that none does: tell it when one does again */
+    atomic_uint refreshes;   /* counts them */
+    atomic_bool await;       /* wake the UI thread after the next one */
+    bool active;             /* loop thread: what the display was told */
 
     int wake_fd;          /* eventfd, loop thread to UI thread */
     pthread_mutex_t lock; /* everything below. Taken inside the display's lock, never around it */
@@ -111,6 +117,12 @@ struct vnc_ws {
     bool close_sent; /* ... and was put into head */
 };
 
+/* Rows of the picture that were elsewhere before. */
+struct vnc_scroll {
+    struct rect to; /* h 0: nothing */
+    int dy;         /* from so many rows below */
+};
+
 struct vnc_client {
     struct vnc_ui *ui;
     struct vnc_ws *ws; /* NULL: plain RFB */
@@ -128,16 +140,20 @@ struct vnc_client {
     uint64_t stall_ns; /* when it is given up for not reading; 0: no output waits */
     uint64_t since_ns; /* connected */
     size_t in_len;
-    uint32_t skip;     /* bytes of cut text to throw away */
-    sraRegionPtr owed; /* asked for outright, and not sent yet */
-    bool owes_all;     /* ... the whole picture, whatever size it has by now */
-    bool more;         /* the rest of that can go out, after wait_ns */
-    uint64_t wait_ns;  /* no update before; 0: at once */
+    uint32_t skip;          /* bytes of cut text to throw away */
+    sraRegionPtr owed;      /* asked for outright, and not sent yet */
+    bool owes_all;          /* ... the whole picture, whatever size it has by now */
+    bool more;              /* the rest of that can go out, after wait_ns */
+    struct vnc_scroll copy; /* to be sent before what is modified */
+    bool tight_begun;       /* zlib's header was sent in the stream that vnc_tight.c uses */
+    uint64_t wait_ns;       /* no update before; 0: at once */
     bool ext_keys;
     int32_t led_encoding;         /* how it wants to hear of LEDs: ENCODING_*_LEDS; 0: not at all */
     bool motion_change;           /* it can send movement instead of positions */
     bool relative;                /* ... and was told to */
     int told_leds, told_absolute; /* -1: nothing yet */
+    bool fresh; /* it asked while the picture was left to age: the answer waits for a refresh, */
+    unsigned fresh_after; /* for this count of them */
     int told_width,
         told_height;  /* size of the picture as the client knows it; 0 before ServerInit */
     uint8_t keys[32]; /* held down */
@@ -159,6 +175,7 @@ struct vnc_ui {
     uint32_t *pixels;        /* NULL: no picture */
     size_t pixel_bytes;
     int width, height;
+    unsigned refreshes; /* as in struct vnc: the copy is no older */
     int viewers;    /* clients at VNC_WAIT_PICTURE or later */
     int scratch_fd; /* memory file with the message that libvncserver handles just now */
     uint64_t kick_ns;
@@ -168,6 +185,9 @@ struct vnc_ui {
     struct display_cursor_image cursor;
     struct rect cursor_rect; /* where it is drawn in pixels; w 0: nowhere */
     uint32_t under[DISPLAY_MAX_CURSOR * DISPLAY_MAX_CURSOR];
+    struct vnc_tight *tight; /* made when first needed */
+    unsigned scroll_wait,
+        scroll_skip; /* looks for movement: grows with those in vain; left to skip */
     struct vnc_client *clients[VNC_MAX_CLIENTS];
 };
 
@@ -194,6 +214,8 @@ void vnc_client_process(struct vnc_client *c);
 /* Encodes an update when one is wanted and the last one is sent, and sends. */
 void vnc_client_push(struct vnc_client *c);
 bool vnc_client_wants_input(const struct vnc_client *c);
+/* It waits for an update (or for its first picture), and nothing is still on its way to it. */
+bool vnc_client_wants_picture(const struct vnc_client *c);
 /* Something waits for the socket to take it. */
 bool vnc_client_unsent(const struct vnc_client *c);
 /* Nobody is there to read what waits. */
@@ -204,6 +226,35 @@ void vnc_client_greet(struct vnc_client *c);
 void vnc_bound_region(sraRegionPtr *region, unsigned long max);
 /* No more input; what is queued is still sent for a moment. */
 void vnc_client_close(struct vnc_client *c);
+/* Sends these bytes, in order: what the socket does not take now is copied to the queue. more: there
+ * is more to come. */
+void vnc_client_send(struct vnc_client *c, struct iovec *iov, int n, bool more);
+
+/* vnc_direct.c */
+/* Whether updates can go out without the library: Raw in our pixel layout, Tight in 24-bit colours. */
+bool vnc_direct_can(const struct vnc_client *c);
+/* Sends what is wanted and changed, VNC_UPDATE_MAX_BYTES of it at most. false: there is nothing. */
+bool vnc_direct_update(struct vnc_client *c);
+
+/* vnc_scroll.c */
+/* Whether to look for movement: there are clients that could use it now. */
+bool vnc_scroll_wanted(struct vnc_ui *ui);
+/* Looks for rows of the area that only moved, between two pictures of that many pixels a row. */
+bool vnc_scroll_find(const uint32_t *now, size_t now_stride, const uint32_t *was, size_t was_stride,
+                     struct rect area, struct vnc_scroll *s);
+void vnc_scroll_found(struct vnc_ui *ui, bool found);
+/* The picture changed there, and s of it moved; cursor: where it was and is drawn on it. */
+void vnc_scroll_client(struct vnc_client *c, const sraRegionPtr changed, const struct vnc_scroll *s,
+                       struct rect cursor_was, struct rect cursor_is);
+/* A movement that was not sent in time is an ordinary change. */
+void vnc_scroll_cancel(struct vnc_client *c);
+
+/* vnc_tight.c: an update is begun, rectangles are added (which become some more: how many is
+ * returned), and then it is sent with their number. false: no memory. */
+bool vnc_tight_begin(struct vnc_client *c);
+void vnc_tight_bytes(struct vnc_client *c, const uint8_t *bytes, size_t n);
+unsigned vnc_tight_rect(struct vnc_client *c, struct rect r);
+void vnc_tight_end(struct vnc_client *c, unsigned count);
 
 /* vnc_ws.c */
 /* Takes bytes of the opening handshake; returns how many, -1: drop the client. */

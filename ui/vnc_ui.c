@@ -187,10 +187,14 @@ static bool picture_alloc(struct vnc_ui *ui, int width, int height)
     return true;
 }
 
-static void mark(struct vnc_ui *ui, struct rect r)
+/* Adds r to the changes. */
+static void mark(struct vnc_ui *ui, sraRegionPtr changed, struct rect r)
 {
     if (rect_clip(&r, ui->width, ui->height)) {
-        rfbMarkRectAsModified(ui->screen, r.x, r.y, r.x + r.w, r.y + r.h);
+        sraRegionPtr more = sraRgnCreateRect(r.x, r.y, r.x + r.w, r.y + r.h);
+
+        sraRgnOr(changed, more);
+        sraRgnDestroy(more);
     }
 }
 
@@ -224,8 +228,26 @@ static void cursor_show(struct vnc_ui *ui)
     ui->cursor_rect = r;
 }
 
-/* Copies what changed from the display's surface. true: the copy is as the display was. */
-static bool picture_copy(struct vnc_ui *ui, struct rects *dirty)
+/* Before they are copied: did some of these changes only move? */
+static void find_scroll(struct vnc_ui *ui, const uint32_t *from, size_t stride,
+                        const struct rects *dirty, struct vnc_scroll *scroll)
+{
+    struct rect area = dirty->count > 0 ? dirty->r[0] : (struct rect){0, 0, 0, 0};
+
+    if (!vnc_scroll_wanted(ui)) {
+        return;
+    }
+    for (int i = 1; i < dirty->count; i++) {
+        area = rect_union(area, dirty->r[i]);
+    }
+    if (rect_clip(&area, ui->width, ui->height) && area.h >= ui->height / 4) {
+        vnc_scroll_found(
+            ui, vnc_scroll_find(from, stride, ui->pixels, (size_t)ui->width, area, scroll));
+    }
+}
+
+/* Copies what changed from the display's surface, and says what of it only moved. */
+static void picture_copy(struct vnc_ui *ui, struct rects *dirty, struct vnc_scroll *scroll)
 {
     struct vnc *v = ui->v;
     const uint32_t *from;
@@ -242,11 +264,13 @@ static bool picture_copy(struct vnc_ui *ui, struct rects *dirty)
     all = ui->pixels == NULL || width != ui->width || height != ui->height;
     if (from == NULL || (all && !picture_alloc(ui, width, height))) {
         display_unlock(v->display);
-        return false;
+        return;
     }
     if (all) {
         dirty->count = 1;
         dirty->r[0] = (struct rect){0, 0, width, height};
+    } else {
+        find_scroll(ui, from, (size_t)stride / sizeof(uint32_t), dirty, scroll);
     }
     for (int i = 0; i < dirty->count; i++) {
         struct rect r = dirty->r[i];
@@ -261,7 +285,30 @@ static bool picture_copy(struct vnc_ui *ui, struct rects *dirty)
         }
     }
     display_unlock(v->display);
-    return true;
+}
+
+/* Tells the clients what changed. */
+static void picture_changed(struct vnc_ui *ui, sraRegionPtr changed, const struct vnc_scroll *s,
+                            struct rect cursor_was)
+{
+    for (int i = 0; i < VNC_MAX_CLIENTS; i++) {
+        struct vnc_client *c = ui->clients[i];
+
+        if (c != NULL && c->rfb != NULL) {
+            vnc_scroll_client(c, changed, s, cursor_was, ui->cursor_rect);
+            vnc_bound_region(&c->rfb->modifiedRegion, MODIFIED_MAX_RECTS);
+        }
+    }
+}
+
+/* Movements that were not sent are changes like others from now on. */
+static void cancel_scrolls(struct vnc_ui *ui)
+{
+    for (int i = 0; i < VNC_MAX_CLIENTS; i++) {
+        if (ui->clients[i] != NULL && ui->clients[i]->rfb != NULL) {
+            vnc_scroll_cancel(ui->clients[i]);
+        }
+    }
 }
 
 /* Brings the copy up to date. */
@@ -269,6 +316,9 @@ static void picture_sync(struct vnc_ui *ui)
 {
     struct vnc *v = ui->v;
     struct rects dirty = {.count = 0};
+    struct vnc_scroll scroll = {.dy = 0};
+    struct rect cursor_was = ui->cursor_rect;
+    sraRegionPtr changed;
     bool drawn, moved;
 
     pthread_mutex_lock(&v->lock);
@@ -278,14 +328,12 @@ static void picture_sync(struct vnc_ui *ui)
     if (ui->viewers == 0 || (!drawn && !moved && ui->pixels != NULL)) {
         return;
     }
+    cancel_scrolls(ui);
     if (ui->pixels != NULL) {
-        if (moved) {
-            mark(ui, ui->cursor_rect);
-        }
         cursor_hide(ui);
     }
     if (drawn || ui->pixels == NULL) {
-        picture_copy(ui, &dirty);
+        picture_copy(ui, &dirty, &scroll);
     }
     if (ui->pixels == NULL) {
         return;
@@ -297,17 +345,16 @@ static void picture_sync(struct vnc_ui *ui)
         pthread_mutex_unlock(&v->lock);
     }
     cursor_show(ui);
+    changed = sraRgnCreate();
     if (moved) {
-        mark(ui, ui->cursor_rect);
+        mark(ui, changed, cursor_was);
+        mark(ui, changed, ui->cursor_rect);
     }
     for (int i = 0; i < dirty.count; i++) {
-        mark(ui, dirty.r[i]);
+        mark(ui, changed, dirty.r[i]);
     }
-    for (int i = 0; i < VNC_MAX_CLIENTS; i++) {
-        if (ui->clients[i] != NULL && ui->clients[i]->rfb != NULL) {
-            vnc_bound_region(&ui->clients[i]->rfb->modifiedRegion, MODIFIED_MAX_RECTS);
-        }
-    }
+    picture_changed(ui, changed, &scroll, cursor_was);
+    sraRgnDestroy(changed);
 }
 
 /* ---- clients ---- */
@@ -323,8 +370,10 @@ static void count_viewers(struct vnc_ui *ui)
     if ((n > 0) != (ui->viewers > 0)) {
         if (n == 0) {
             picture_free(ui);
-            malloc_trim(
-                0); /* the encoders' buffers: some hundred KiB that the next viewer may need in a year */
+            free(ui->tight);
+            ui->tight = NULL;
+            /* The encoders' buffers: some hundred KiB that the next viewer may need in a year. */
+            malloc_trim(0);
         } else {
             atomic_store(&ui->v->want_full, true);
         }
@@ -332,6 +381,21 @@ static void count_viewers(struct vnc_ui *ui)
         vnc_signal_loop(ui->v);
     }
     ui->viewers = n;
+}
+
+/* Tells the loop thread whether a new picture would go anywhere. */
+static void tell_wanted(struct vnc_ui *ui)
+{
+    struct vnc *v = ui->v;
+    bool wants = false;
+
+    for (int i = 0; i < VNC_MAX_CLIENTS; i++) {
+        wants |= ui->clients[i] != NULL && vnc_client_wants_picture(ui->clients[i]);
+    }
+    atomic_store(&v->want_update, wants);
+    if (wants && atomic_exchange(&v->parked, false)) {
+        vnc_signal_loop(v);
+    }
 }
 
 static void drop(struct vnc_ui *ui, int slot)
@@ -500,6 +564,7 @@ static bool woken(struct vnc_ui *ui)
     if (quit) {
         return false;
     }
+    ui->refreshes = atomic_load(&v->refreshes); /* before the copy */
     picture_sync(ui);
     for (int i = 0; i < VNC_MAX_CLIENTS && ui->pixels != NULL; i++) {
         if (ui->clients[i] != NULL && ui->clients[i]->stage == VNC_WAIT_PICTURE) {
@@ -566,6 +631,7 @@ bool vnc_ui_turn(struct vnc_ui *ui, int max_wait_ms)
         }
     }
     count_viewers(ui);
+    tell_wanted(ui);
     return true;
 }
 
@@ -593,6 +659,7 @@ void vnc_ui_destroy(struct vnc_ui *ui)
         }
     }
     picture_free(ui);
+    free(ui->tight);
     if (ui->screen != NULL) {
         rfbScreenCleanup(ui->screen);
     }

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A small VNC client (RFC 6143): pictures as bytes, key and pointer events; plain or through WebSocket
-(RFC 6455)."""
+"""A small VNC client (RFC 6143; Tight of the community specification, without JPEG): pictures as bytes, key and
+pointer events; plain or through WebSocket (RFC 6455)."""
 import base64
 import hashlib
 import os
+import select
 import socket
 import struct
 import time
+import zlib
 
-RAW, DESKTOP_SIZE, LAST_RECT = 0, -223, -224
+RAW, COPY_RECT, TIGHT, DESKTOP_SIZE, LAST_RECT = 0, 1, 7, -223, -224
 MOTION_CHANGE, EXTENDED_KEY, LED_STATE, VMWARE_LED_STATE = -257, -258, -261, 0x574d5668
 
 
@@ -119,14 +121,17 @@ class Rfb:
         self.sock.sendall(struct.pack(">Bxxx BBBB HHH BBB xxx", 0, 32, 24, 0, 1, 255, 255, 255, 16, 8, 0))
         self.encodings()
         self.told = {}  # what pseudo-encodings said: encoding -> value
+        self.zlib = {}  # Tight's streams
+        self.copied = 0  # pixels that came by CopyRect
         self.picture = bytearray(4 * self.width * self.height)
 
     def close(self):
         self.file.close()
         self.sock.close()
 
-    def encodings(self, *more):
-        kinds = (RAW, DESKTOP_SIZE, LAST_RECT) + more
+    def encodings(self, *more, first=()):
+        """first: those that are liked better than Raw."""
+        kinds = (*first, RAW, DESKTOP_SIZE, LAST_RECT) + more
         self.sock.sendall(struct.pack(">BxH%di" % len(kinds), 2, len(kinds), *kinds))
 
     def take(self, n):
@@ -157,6 +162,68 @@ class Rfb:
             elif kind != 2:
                 raise ValueError("message %d" % kind)
 
+    def put_rows(self, x, y, w, rows):
+        for row, data in enumerate(rows):
+            at = 4 * ((y + row) * self.width + x)
+            self.picture[at:at + 4 * w] = data
+
+    def copy_rect(self, x, y, w, h):
+        from_x, from_y = struct.unpack(">HH", self.take(4))
+        rows = []
+        for row in range(h):
+            at = 4 * ((from_y + row) * self.width + from_x)
+            rows.append(bytes(self.picture[at:at + 4 * w]))
+        self.put_rows(x, y, w, rows)
+        self.copied += w * h
+
+    def tight_data(self, control, size):
+        if size < 12:
+            return self.take(size)
+        length = shift = 0
+        while True:
+            b = self.take(1)[0]
+            length |= (b & 0x7f if shift < 14 else b) << shift
+            shift += 7
+            if not b & 0x80 or shift > 14:
+                break
+        stream = self.zlib.setdefault(control >> 4 & 3, zlib.decompressobj())
+        data = stream.decompress(self.take(length))
+        if len(data) != size:
+            raise ValueError("%d bytes unpacked, expected %d" % (len(data), size))
+        return data
+
+    def tight_rect(self, x, y, w, h):
+        """24-bit colours: each is R, G, B."""
+        def colour():
+            r, g, b = self.take(3)
+            return bytes((b, g, r, 0))
+
+        control = self.take(1)[0]
+        for n in range(4):
+            if control >> n & 1:
+                self.zlib.pop(n, None)
+        if control >> 4 == 8:
+            self.put_rows(x, y, w, [colour() * w] * h)
+            return
+        kind = self.take(1)[0] if control & 0x40 else 0
+        if control & 0x80 or kind > 1:
+            raise ValueError("Tight control %#x, filter %d" % (control, kind))
+        if kind == 0:
+            data = self.tight_data(control, 3 * w * h)
+            pixels = bytearray(4 * w * h)
+            for k in range(3):
+                pixels[k::4] = data[2 - k::3]
+        else:
+            colours = [colour() for _ in range(self.take(1)[0] + 1)]
+            if len(colours) == 2:
+                eight = [b"".join(colours[b >> (7 - i) & 1] for i in range(8)) for b in range(256)]
+                row = (w + 7) // 8
+                data = self.tight_data(control, row * h)
+                pixels = b"".join(b"".join(eight[b] for b in data[row * k:row * k + row])[:4 * w] for k in range(h))
+            else:
+                pixels = b"".join(colours[b] for b in self.tight_data(control, w * h))
+        self.put_rows(x, y, w, [pixels[4 * w * row:4 * w * (row + 1)] for row in range(h)])
+
     def rectangles(self):
         resized = False
         for _ in range(struct.unpack(">xH", self.take(3))[0]):
@@ -176,9 +243,11 @@ class Rfb:
                 self.told[encoding] = struct.unpack(">I", self.take(4))[0] & 7
             elif encoding == RAW:
                 data = self.take(4 * w * h)
-                for row in range(h):
-                    at = 4 * ((y + row) * self.width + x)
-                    self.picture[at:at + 4 * w] = data[4 * w * row:4 * w * (row + 1)]
+                self.put_rows(x, y, w, [data[4 * w * row:4 * w * (row + 1)] for row in range(h)])
+            elif encoding == COPY_RECT:
+                self.copy_rect(x, y, w, h)
+            elif encoding == TIGHT:
+                self.tight_rect(x, y, w, h)
             else:
                 raise ValueError("encoding %d" % encoding)
         return resized
@@ -196,6 +265,18 @@ class Rfb:
                 break
             time.sleep(0.05)
         return last
+
+    def follow(self, seconds, still=0.5):
+        """Takes changes as they come, for that time at least and until none came for a while."""
+        request = struct.pack(">BBHHHH", 3, 1, 0, 0, self.width, self.height)
+        self.sock.sendall(request)
+        end = last = time.monotonic()
+        end += seconds
+        while time.monotonic() < max(end, last + still):
+            if select.select([self.sock], [], [], 0.05)[0]:
+                self.message()
+                self.sock.sendall(request)
+                last = time.monotonic()
 
     def await_told(self, encoding, value=None, seconds=5):
         """What the server says by that pseudo-encoding: waits until it is the value, or something."""

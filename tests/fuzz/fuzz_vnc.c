@@ -25,7 +25,9 @@ struct guest {
     struct input *in;
     struct vnc *v;
     int width, height;
-    uint32_t seed;
+    uint32_t seed, colours; /* mask */
+    int scrolled;
+    bool many; /* colours */
     bool changed;
     unsigned held; /* keys down, as the guest sees it */
     bool down[256];
@@ -47,7 +49,8 @@ static bool refresh(void *dev, struct display *d, bool full)
         uint32_t *row = display_row(d, y);
 
         for (int x = 0; x < g->width; x++) {
-            row[x] = (g->seed * (uint32_t)(x / 5 + 3 * y)) & 0xffffff;
+            row[x] = (g->seed * (uint32_t)(x / 5 + 3 * (y + g->scrolled))) & g->colours;
+            row[x] = g->many ? row[x] * (uint32_t)x & 0xffffff : row[x];
         }
     }
     g->changed = false;
@@ -82,7 +85,7 @@ static void absolute(void *dev, int x, int y, int dz, unsigned buttons)
     }
 }
 
-static const struct display_source source_ops = {refresh, idle};
+static const struct display_source source_ops = {.refresh = refresh, .idle = idle};
 static const struct input_keyboard keyboard = {key};
 static const struct input_pointer pointer = {.absolute = absolute};
 
@@ -181,6 +184,9 @@ static void run(struct guest *g, const uint8_t *p, size_t size)
             break;
         case 2:
             g->seed = len > 0 ? arg[0] : 0;
+            g->scrolled = len > 4 ? arg[4] & 63 : 0;
+            g->many = len > 4 && arg[4] & 0x80;
+            g->colours = len > 5 ? arg[5] * 0x10101u : 0xffffff;
             g->changed = true;
             input_set_leds(g->in, g->seed & 7);
             display_cursor_move(g->d, len > 1 ? arg[1] : 0, len > 2 ? arg[2] - 40 : 0, len > 3);
@@ -213,7 +219,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char *const layouts[8] = {NULL, "de", "fr", "ja", "pt-br", "it", "en-gb", "sv"};
     static uint32_t shape[20 * 20];
-    struct guest g = {.width = 64, .height = 48, .seed = 7, .fd = {-1, -1}};
+    struct guest g = {.width = 64, .height = 48, .seed = 7, .colours = 0xffffff, .fd = {-1, -1}};
     struct vnc_config cfg = {.name = "fuzz"};
     int w, h, stride;
 

@@ -21,6 +21,7 @@ struct source {
     uint32_t colour;
     int touch; /* refreshes that still change something */
     unsigned refreshes, fulls, idles;
+    uint64_t ready_ns;
 };
 
 static bool source_refresh(void *dev, struct display *d, bool full)
@@ -53,12 +54,18 @@ static void source_idle(void *dev)
     ((struct source *)dev)->idles++;
 }
 
-static const struct display_source source_ops = {source_refresh, source_idle};
+static uint64_t source_ready(void *dev)
+{
+    return ((struct source *)dev)->ready_ns;
+}
+
+static const struct display_source source_ops = {source_refresh, source_idle, source_ready};
 
 struct watcher {
     int width, height;
-    unsigned resizes, updates, cursors;
+    unsigned resizes, updates, cursors, refreshed;
     struct rect last;
+    bool busy; /* can use no picture */
 };
 
 static void on_resized(void *ui, int width, int height)
@@ -83,7 +90,17 @@ static void on_cursor(void *ui)
     ((struct watcher *)ui)->cursors++;
 }
 
-static const struct display_viewer viewer_ops = {on_resized, on_updated, on_cursor};
+static bool wants(void *ui)
+{
+    return !((struct watcher *)ui)->busy;
+}
+
+static void refreshed(void *ui)
+{
+    ((struct watcher *)ui)->refreshed++;
+}
+
+static const struct display_viewer viewer_ops = {on_resized, on_updated, on_cursor, wants, refreshed};
 
 struct fixture {
     struct loop *loop;
@@ -199,6 +216,70 @@ static void test_interval_adapts(void **state)
         loop_advance(f->loop, 1ull * MS);
     }
     assert_in_range(f->s.refreshes, 9, 11);
+}
+
+/* A viewer that is busy with the last picture costs little; when it is done there is a new one at once, or after the usual
+ * interval. Another viewer is served meanwhile. */
+static void test_nobody_wants(void **state)
+{
+    struct fixture *f = *state;
+    struct watcher other = {.busy = true};
+
+    display_viewer_active(f->d, &f->w, true);
+    f->s.touch = 1000;
+    loop_advance(f->loop, 100ull * MS);
+    f->w.busy = true;
+    f->s.refreshes = 0;
+    loop_advance(f->loop, 1000ull * MS);
+    display_kick(f->d);
+    loop_advance(f->loop, 1100ull * MS);
+    assert_in_range(f->s.refreshes, 8, 9); /* every 250 ms */
+    f->s.refreshes = 0;
+    f->w.busy = false;
+    f->s.touch = 0;
+    f->w.refreshed = 0;
+    display_wanted(f->d);
+    loop_advance(f->loop, 0);
+    assert_int_equal(f->s.refreshes, 1);
+    assert_int_equal(f->w.refreshed, 1); /* although nothing changed */
+    f->w.busy = true;
+    loop_advance(f->loop, 10ull * MS);
+    f->w.busy = false;
+    display_wanted(f->d);
+    loop_advance(f->loop, 19ull * MS);
+    assert_int_equal(f->s.refreshes, 1);
+    loop_advance(f->loop, 1ull * MS);
+    assert_int_equal(f->s.refreshes, 2);
+    assert_int_equal(display_add_viewer(f->d, &viewer_ops, &other), 0);
+    display_viewer_active(f->d, &other, true);
+    f->s.refreshes = 0;
+    loop_advance(f->loop, 300ull * MS);
+    assert_in_range(f->s.refreshes, 9, 11);
+    display_remove_viewer(f->d, &other);
+}
+
+/* A source that has to be left alone for a while is asked as soon as it may be, and nobody is told of a look before. */
+static void test_source_not_ready(void **state)
+{
+    struct fixture *f = *state;
+
+    display_viewer_active(f->d, &f->w, true);
+    f->s.touch = 1000;
+    loop_advance(f->loop, 100ull * MS);
+    f->s.ready_ns = loop_now(f->loop, LOOP_HOST) + 77ull * MS;
+    f->s.refreshes = f->w.refreshed = 0;
+    loop_advance(f->loop, 60ull * MS);
+    display_kick(f->d);
+    display_wanted(f->d);
+    loop_advance(f->loop, 16ull * MS);
+    assert_int_equal(f->s.refreshes, 0);
+    assert_int_equal(f->w.refreshed, 0);
+    loop_advance(f->loop, 1ull * MS);
+    assert_int_equal(f->s.refreshes, 1);
+    assert_int_equal(f->w.refreshed, 1);
+    f->s.ready_ns = UINT64_MAX;
+    display_refresh_now(f->d); /* a screen shot waits for nothing */
+    assert_int_equal(f->s.refreshes, 2);
 }
 
 static void test_resize_in_refresh(void **state)
@@ -361,6 +442,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_nobody_looks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_first_and_last_viewer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_interval_adapts, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nobody_wants, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_source_not_ready, setup, teardown),
         cmocka_unit_test_setup_teardown(test_resize_in_refresh, setup, teardown),
         cmocka_unit_test_setup_teardown(test_skips_when_locked, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dirty_is_clipped, setup, teardown),

@@ -48,7 +48,7 @@ static void idle(void *dev)
     ((struct fixture *)dev)->idles++;
 }
 
-static const struct display_source source = {refresh, idle};
+static const struct display_source source = {.refresh = refresh, .idle = idle};
 
 static int setup(void **state)
 {

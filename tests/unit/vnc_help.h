@@ -17,6 +17,7 @@
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include <cmocka.h>
 
@@ -68,7 +69,7 @@ static inline void source_idle(void *dev)
     (void)dev;
 }
 
-static const struct display_source source_ops = {source_refresh, source_idle};
+static const struct display_source source_ops = {.refresh = source_refresh, .idle = source_idle};
 
 static inline void on_key(void *dev, uint8_t key, bool down)
 {
@@ -177,6 +178,11 @@ struct client {
     unsigned ext_key_acks;
     int leds, absolute; /* as told by pseudo-encodings; -1: not yet */
     bool last_error;
+    z_stream zlib[4]; /* of Tight */
+    bool inflating[4];
+    unsigned fills, bits, indexed, full, jpegs; /* Tight rectangles of each kind */
+    unsigned copied;                            /* pixels that came by CopyRect */
+    size_t bytes;                               /* of updates */
 };
 
 static inline uint64_t now_ms(void)
@@ -196,6 +202,7 @@ static inline bool get(struct client *c, void *buf, size_t len)
         if (n > 0) {
             p += n;
             len -= (size_t)n;
+            c->bytes += (size_t)n;
         } else if (n == 0 || errno != EAGAIN) {
             return false;
         } else {
@@ -252,6 +259,11 @@ static inline void hang_up(struct client *c)
     close(c->fd);
     free(c->picture);
     c->picture = NULL;
+    for (int i = 0; i < 4; i++) {
+        if (c->inflating[i]) {
+            inflateEnd(&c->zlib[i]);
+        }
+    }
 }
 
 /* Up to and with the security result. Returns the result word; password NULL: type None. */
@@ -324,7 +336,125 @@ static inline void request(struct client *c, bool incremental)
     put(c, b, sizeof(b));
 }
 
-/* Reads one FramebufferUpdate of Raw, DesktopSize and extended-key rectangles. */
+/* ---- Tight, of 24-bit colours (community RFB specification) ---- */
+
+static inline uint32_t get_colour(struct client *c)
+{
+    uint8_t b[3];
+
+    assert_true(get(c, b, 3));
+    return (uint32_t)b[0] << 16 | (uint32_t)b[1] << 8 | b[2];
+}
+
+static inline size_t get_length(struct client *c)
+{
+    size_t len = 0;
+    uint8_t b = 0x80;
+
+    for (unsigned shift = 0; shift < 21 && b >= 0x80; shift += 7) {
+        assert_true(get(c, &b, 1));
+        len |= (size_t)(shift == 14 ? b : b & 0x7f) << shift;
+    }
+    return len;
+}
+
+/* n bytes, through one of the zlib streams unless they are few. */
+static inline void get_packed(struct client *c, unsigned stream, uint8_t *to, size_t n)
+{
+    z_stream *z = &c->zlib[stream];
+    uint8_t *packed;
+    size_t len;
+
+    if (n < 12) {
+        assert_true(get(c, to, n));
+        return;
+    }
+    len = get_length(c);
+    packed = malloc(len);
+    assert_true(get(c, packed, len));
+    if (!c->inflating[stream]) {
+        c->inflating[stream] = true;
+        assert_int_equal(inflateInit(z), Z_OK);
+    }
+    z->next_in = packed;
+    z->avail_in = (uInt)len;
+    z->next_out = to;
+    z->avail_out = (uInt)n;
+    while (z->avail_in > 0) { /* all pixels, and then at most what ends the block */
+        assert_int_equal(inflate(z, Z_SYNC_FLUSH), Z_OK);
+    }
+    assert_int_equal(z->avail_out, 0);
+    free(packed);
+}
+
+static inline void read_tight(struct client *c, int x, int y, int w, int h)
+{
+    uint32_t colour[256];
+    uint8_t control, filter = 0, count = 0;
+    uint8_t *data = malloc(3 * (size_t)w * (size_t)h);
+    size_t row = 3 * (size_t)w;
+
+    assert_true(w <= 2048 && x + w <= c->width && y + h <= c->height);
+    assert_true(get(c, &control, 1));
+    assert_int_equal(control & 15, 0); /* no stream begins again */
+    if (control == 0x80) {
+        c->fills++;
+        colour[0] = get_colour(c);
+        row = 0;
+    } else if (control == 0x90) {
+        size_t len = get_length(c);
+        uint8_t *jpeg = malloc(len);
+
+        c->jpegs++;
+        assert_true(get(c, jpeg, len));
+        assert_memory_equal(jpeg, "\xff\xd8", 2);
+        free(jpeg);
+        free(data);
+        return;
+    } else {
+        assert_in_range(control, 0, 0x70);
+        if (control & 0x40) {
+            assert_true(get(c, &filter, 1));
+            assert_in_range(filter, 0, 1);
+        }
+        if (filter == 1) {
+            assert_true(get(c, &count, 1));
+            for (unsigned i = 0; i <= count; i++) {
+                colour[i] = get_colour(c);
+            }
+            row = count == 1 ? ((size_t)w + 7) / 8 : (size_t)w;
+        }
+        *(filter == 0 ? &c->full : count == 1 ? &c->bits : &c->indexed) += 1;
+        get_packed(c, control >> 4 & 3, data, row * (size_t)h);
+    }
+    for (int j = 0; j < h; j++) {
+        const uint8_t *from = data + row * (size_t)j;
+        uint32_t *to = &c->picture[(y + j) * c->width + x];
+
+        for (int i = 0; i < w; i++) {
+            to[i] = control == 0x80 ? colour[0]
+                    : filter == 0   ? (uint32_t)from[3 * i] << 16 | (uint32_t)from[3 * i + 1] << 8 | from[3 * i + 2]
+                    : count == 1    ? colour[from[i / 8] >> (7 - i % 8) & 1]
+                                    : colour[from[i]];
+        }
+    }
+    free(data);
+}
+
+static inline void read_copy(struct client *c, int x, int y, int w, int h)
+{
+    int from_x = (int)get16(c), from_y = (int)get16(c);
+
+    assert_true(from_x + w <= c->width && from_y + h <= c->height && x + w <= c->width && y + h <= c->height);
+    for (int j = 0; j < h; j++) {
+        int row = from_y < y ? h - 1 - j : j;
+
+        memmove(&c->picture[(y + row) * c->width + x], &c->picture[(from_y + row) * c->width + from_x], (size_t)w * 4);
+    }
+    c->copied += (unsigned)(w * h);
+}
+
+/* Reads one FramebufferUpdate of Raw, CopyRect, Tight, DesktopSize and extended-key rectangles. */
 static inline bool read_update(struct client *c)
 {
     uint8_t head[4];
@@ -353,6 +483,10 @@ static inline bool read_update(struct client *c)
             c->leds = leds;
         } else if (encoding == 0x574d5668) {
             c->leds = (int)get32(c);
+        } else if (encoding == 1) {
+            read_copy(c, x, y, w, h);
+        } else if (encoding == 7) {
+            read_tight(c, x, y, w, h);
         } else {
             assert_int_equal(encoding, 0);
             assert_true(x + w <= c->width && y + h <= c->height);
