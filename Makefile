@@ -10,7 +10,7 @@ B       := build
 CC      ?= gcc
 CLANG   ?= clang
 PKGS    := xendevicemodel xenforeignmemory xenevtchn xengnttab xencall xentoolcore xentoollog xenstore \
-           libvncserver json-c liburing zlib
+           libvncserver json-c liburing zlib libisal
 # Built with their headers, loaded at run time where they are wanted.
 LOADED  := sdl2
 WARN    := -Wall -Wextra -Werror -Wconversion -Wimplicit-fallthrough -Wvla -Wshadow

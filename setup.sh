@@ -4,7 +4,7 @@
 #   ./setup.sh [build|all]    build: only what `make` needs; all (default): tests, benches and the box too
 set -eu
 build="gcc make pkg-config libc6-dev libxen-dev libvncserver-dev libjson-c-dev seabios liburing-dev libnbd-dev zlib1g-dev
- libsdl2-dev"
+ libisal-dev libsdl2-dev"
 test="clang llvm libclang-rt-14-dev libcmocka-dev git python3 qemu-system-xen
  qemu-system-x86 qemu-utils fdisk e2fsprogs xorriso isolinux syslinux-common busybox-static cpio zstd
  nbdkit dpkg-dev gvncviewer imagemagick openssl procps iproute2 libsdl2-2.0-0 xvfb xdotool x11-utils openbox"

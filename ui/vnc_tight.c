@@ -2,17 +2,17 @@
 /*
  * The Tight encoding of 24-bit colours, without libvncserver: its split into rectangles looks only
  * for areas of one colour, and zlib is most of what it costs. Here a rectangle is cut into strips
- * where the number of colours changes, so that text beside pictures is sent as bits, and ui/deflate.c
- * packs it. Lossless; for clients that asked for JPEG (a quality level) the library still makes that
+ * where the number of colours changes, so that text beside pictures is sent as bits, and ISA-L's
+ * igzip packs it, four times as fast as zlib's fastest level. Lossless; for clients that asked for JPEG (a quality level) the library still makes that
  * of strips with many colours.
  *
  * Zlib stream 3 is ours, the library uses 0 to 2.
  */
+#include <isa-l/igzip_lib.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "ui/deflate.h"
 #include "ui/vnc_int.h"
 
 enum { /* community RFB specification, "Tight Encoding" */
@@ -22,6 +22,10 @@ enum { /* community RFB specification, "Tight Encoding" */
        FILTER_PALETTE = 1,
        MAX_WIDTH = 2048,
        MIN_PACKED = 12, /* bytes; fewer are sent as they are */
+       STORED_MAX =
+           65535, /* RFC 1951, 3.2.4: bytes of a stored block, and what comes on top of them */
+       STORED_EXTRA = 5,
+       FLUSH_EXTRA = 8,
 };
 enum {
     STRIP_BYTES = 98304, /* of one rectangle on the wire, before they are packed */
@@ -43,7 +47,8 @@ struct palette {
 
 struct vnc_tight {
     struct palette strip, chunk, both;
-    struct deflate deflate;
+    struct isal_zstream packer;
+    uint8_t packer_memory[ISAL_DEF_LVL1_DEFAULT];
     uint8_t bytes[STRIP_BYTES + 8];
     size_t used;
     uint8_t out[OUT_BYTES];
@@ -203,13 +208,37 @@ static void put_head(struct vnc_tight *t, struct rect r)
     put16(t, rfbEncodingTight);
 }
 
+/* The most that n bytes become when they are packed. */
+static size_t packed_bound(size_t n)
+{
+    return n + STORED_EXTRA * (n / STORED_MAX + 1) + FLUSH_EXTRA;
+}
+
+/* Packs n bytes of t->bytes: blocks that refer to nothing before them and end at a byte boundary, so that they can
+ * follow any others in the client's stream. */
+static size_t pack(struct vnc_tight *t, size_t n, uint8_t *out)
+{
+    struct isal_zstream *z = &t->packer;
+
+    isal_deflate_stateless_init(z);
+    z->level = 1;
+    z->level_buf = t->packer_memory;
+    z->level_buf_size = sizeof(t->packer_memory);
+    z->flush = FULL_FLUSH;
+    z->next_in = t->bytes;
+    z->avail_in = (uint32_t)n;
+    z->next_out = out;
+    z->avail_out = (uint32_t)packed_bound(n);
+    return isal_deflate_stateless(z) == COMP_OK && z->avail_in == 0 ? z->total_out : 0;
+}
+
 /* The n bytes in t->bytes, packed unless they are few. */
-static void put_data(struct vnc_client *c, size_t n, unsigned unit, size_t row)
+static void put_data(struct vnc_client *c, size_t n)
 {
     struct vnc_tight *t = c->ui->tight;
     uint8_t *at = t->out + t->used;
     uint8_t *packed = at + 3; /* after the longest length */
-    size_t len = 0, head;
+    size_t len = 0, head, body;
 
     if (n < MIN_PACKED) {
         memcpy(at, t->bytes, n);
@@ -221,8 +250,12 @@ static void put_data(struct vnc_client *c, size_t n, unsigned unit, size_t row)
         packed[len++] = 0x78; /* RFC 1950: deflate, window of 32 KiB */
         packed[len++] = 0x01;
     }
-    memset(t->bytes + n, 0, 8);
-    len += deflate_pixels(&t->deflate, t->bytes, n, unit, row, packed + len);
+    body = pack(t, n, packed + len);
+    if (body == 0) { /* there is room for the worst case: not seen */
+        vnc_client_close(c);
+        return;
+    }
+    len += body;
     head = len < 1u << 7 ? 1 : len < 1u << 14 ? 2 : 3;
     for (size_t i = 0; i < head; i++) {
         at[i] =
@@ -330,14 +363,14 @@ static unsigned put_strip(struct vnc_client *c, struct rect r, enum kind kind)
     if (kind == FULL && c->rfb->turboQualityLevel != -1) {
         return library_rect(c, r);
     }
-    reserve(c, HEAD_MAX + deflate_bound(plain_bytes(r, kind)));
+    reserve(c, HEAD_MAX + packed_bound(plain_bytes(r, kind)));
     put_head(t, r);
     if (kind == SOLID) {
         put8(t, CONTROL_FILL);
         put_colour(t, p->colour[0]);
     } else if (kind == FULL) {
         put8(t, CONTROL_BASIC);
-        put_data(c, colour_bytes(c->ui, r, t->bytes), 3, 3 * (size_t)r.w);
+        put_data(c, colour_bytes(c->ui, r, t->bytes));
     } else {
         put8(t, CONTROL_BASIC | CONTROL_FILTER);
         put8(t, FILTER_PALETTE);
@@ -346,9 +379,9 @@ static unsigned put_strip(struct vnc_client *c, struct rect r, enum kind kind)
             put_colour(t, p->colour[i]);
         }
         if (kind == MONO) {
-            put_data(c, mono_bytes(c->ui, r, p->colour[1], t->bytes), 1, ((size_t)r.w + 7) / 8);
+            put_data(c, mono_bytes(c->ui, r, p->colour[1], t->bytes));
         } else {
-            put_data(c, index_bytes(c->ui, r, p, t->bytes), 1, (size_t)r.w);
+            put_data(c, index_bytes(c->ui, r, p, t->bytes));
         }
     }
     return 1;
