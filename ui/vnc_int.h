@@ -3,7 +3,8 @@
 /*
  * The parts of the VNC server: vnc.c is the loop thread's side, vnc_ui.c the UI thread (poll loop,
  * picture copy), vnc_client.c one client's protocol and queue, vnc_ws.c its way through WebSocket,
- * vnc_keys.c its keyboard. struct vnc is shared under its lock;
+ * vnc_keys.c its keyboard, vnc_direct.c its updates where the library is not needed for them,
+ * vnc_tight.c the Tight encoding, vnc_scroll.c what only moved. struct vnc is shared under its lock;
  * everything in struct vnc_ui belongs to the UI thread.
  *
  * How libvncserver 0.9.14 is used without its blocking: it reads and writes cl->sock itself and
@@ -14,6 +15,10 @@
  * data, and ask for no further update until all is sent. An update is bounded by
  * VNC_UPDATE_MAX_BYTES through the library's progressive slices; a client that asks for more than
  * that outright gets it as several updates, because it may not ask again before it has all.
+ *
+ * Raw in our own pixels and Tight, which are what nearly all viewers ask for, go out by vnc_direct.c:
+ * straight to the socket, and what it does not take into the same queue. The library keeps the rest
+ * of the protocol, and the regions that are requested and modified.
  */
 #include <pthread.h>
 #include <rfb/rfb.h>
@@ -176,8 +181,8 @@ struct vnc_ui {
     size_t pixel_bytes;
     int width, height;
     unsigned refreshes; /* as in struct vnc: the copy is no older */
-    int viewers;    /* clients at VNC_WAIT_PICTURE or later */
-    int scratch_fd; /* memory file with the message that libvncserver handles just now */
+    int viewers;        /* clients at VNC_WAIT_PICTURE or later */
+    int scratch_fd;     /* memory file with the message that libvncserver handles just now */
     uint64_t kick_ns;
     unsigned leds; /* as in struct vnc */
     bool absolute;

@@ -20,14 +20,18 @@ KINDS = {
 }
 
 
-def follow_all(m, t, draw, seconds=2.0, rate=60, copies=True):
-    """Viewers of all kinds while draw(n) draws; then each is compared with one that asks for the whole picture."""
+CALM_STEPS, CALM_SECONDS = 16, 0.2
+
+
+def follow_all(m, t, draw, calm, seconds=2.0, rate=60):
+    """Viewers of all kinds while draw(n) draws, as fast as it can, and then calm(n) scrolls slowly enough for every viewer to be
+    there; in the end each is compared with one that asks for the whole picture."""
     clients, errors = {}, []
     port = rfb.port_of(m)
 
     def watch(client):
         try:
-            client.follow(seconds)
+            client.follow(seconds + CALM_STEPS * CALM_SECONDS)
         except Exception as e:  # to be told by the test
             errors.append(e)
 
@@ -41,10 +45,13 @@ def follow_all(m, t, draw, seconds=2.0, rate=60, copies=True):
         thread.start()
     start = time.monotonic()
     n = 0
-    while time.monotonic() < start + seconds - 0.3:
+    while time.monotonic() < start + seconds:
         m.batch(draw(n))
         n += 1
         time.sleep(max(0, start + n / rate - time.monotonic()))
+    for n in range(CALM_STEPS):
+        m.batch(calm(n))
+        time.sleep(CALM_SECONDS)
     for thread in threads:
         thread.join()
     if errors:
@@ -56,8 +63,7 @@ def follow_all(m, t, draw, seconds=2.0, rate=60, copies=True):
         got = (client.width, client.height, bytes(client.picture))
         client.close()
         t.check(rfb.differs(want, got) is None, "%s: %s" % (name, rfb.differs(want, got)))
-        if copies:
-            t.equal(client.copied > 0, "CopyRect" in name, "%s: pixels were copied" % name)
+        t.equal(client.copied > 0, "CopyRect" in name, "%s: pixels were copied" % name)
 
 
 def test_text(t):
@@ -67,8 +73,11 @@ def test_text(t):
         rng = random.Random(3)
         lines = [b"".join(bytes((rng.randrange(33, 127), 7)) for _ in range(rng.randrange(80))) for _ in range(120)]
         m.write(0x20000, b"".join(line.ljust(160, b" ") for line in lines))
-        follow_all(m, t, lambda n: ["xen movs 4 w 0xb80a0 %#x 920" % (0x20000 + 160 * (n // 3 % 90)),
-                                    "xen movs 2 w 0xb8000 %#x 80" % (0x20000 + 160 * (n // 40))])
+
+        def scroll(line):
+            return "xen movs 4 w 0xb80a0 %#x 920" % (0x20000 + 160 * line)
+        follow_all(m, t, lambda n: [scroll(n // 3 % 90), "xen movs 2 w 0xb8000 %#x 80" % (0x20000 + 160 * (n // 40))],
+                   lambda n: [scroll(n)])
 
 
 def test_linear(t):
@@ -86,9 +95,11 @@ def test_linear(t):
             m.write(0x1000000 + pitch * y, rows)
         m.cmd("xen copy %#x 0x1000000 %d" % (lfb, pitch * h))
 
+        def scroll(at):
+            return ["xen copy %#x %#x %d 560 %d %d" % (lfb + pitch * 20 + 80, 0x1000000 + pitch * at, 4 * 700, pitch, pitch)]
+
         def draw(n):
             if n % 30 > 24:
                 return ["xen copy %#x %#x 160 40 %d %d" % (lfb + pitch * 500 + 64, 0x1000000 + pitch * (n % 500), pitch, pitch)]
-            at = 7 * (n if n // 40 % 2 else -n) % 600
-            return ["xen copy %#x %#x %d 560 %d %d" % (lfb + pitch * 20 + 80, 0x1000000 + pitch * at, 4 * 700, pitch, pitch)]
-        follow_all(m, t, draw, seconds=2.5)
+            return scroll(7 * (n if n // 40 % 2 else -n) % 600)
+        follow_all(m, t, draw, lambda n: scroll(9 * n))
