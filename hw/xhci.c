@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Registers, ports, interrupt. Work is done when the guest rings a doorbell, when a device has
- * something to say and when the guest has made room for events: xhci_run() looks at what was rung, and
- * ends. A timer runs only for a device that has more to say before its interval is over or has an idle rate, an
- * interrupt that is held back by moderation, a ring that is longer than one run's budget, and wraps
- * of MFINDEX if the guest wants to be told of them. An idle device costs nothing.
+ * something to say and when the guest has made room for events: xhci_run() looks at what was rung,
+ * and ends. A timer runs only for a device that has more to say before its interval is over or has
+ * an idle rate, an interrupt that is held back by moderation, a ring that is longer than one run's
+ * budget, and wraps of MFINDEX if the guest wants to be told of them. An idle device costs nothing.
  */
 #include "hw/xhci.h"
 
@@ -168,14 +168,14 @@ static void update_irq(struct xhci *x)
     level =
         (r->iman & (IMAN_IP | IMAN_IE)) == (IMAN_IP | IMAN_IE) && (r->usbcmd & USBCMD_INTE) != 0;
     /* DEVIATION: one message and one interrupter; the chip has MSI-X for eight. */
-    if (!level || !msi_on(x)) {
-        pci_set_intx(&x->pd, level);
-        return;
+    if (level && msi_on(x)) {
+        pci_set_intx(&x->pd, false);
     }
-    pci_set_intx(&x->pd, false);
-    pci_set_intx(&x->pd, true);
-    clear_ip(x); /* a message that was sent is done with (4.17.5) */
-    pci_set_intx(&x->pd, false);
+    pci_set_intx(&x->pd, level);
+    if (level && msi_on(x) && pci_master(&x->pd)) {
+        clear_ip(x); /* a message that was sent is done with (4.17.5) */
+        pci_set_intx(&x->pd, false);
+    }
 }
 
 /* ---- time (5.5.1) ---- */

@@ -398,6 +398,17 @@ static void test_msi(void **state)
     harness_pci_write(h, XHCI_DEVFN, 0x72, 2, 1); /* switched on while one waits */
     assert_int_equal(h->plat.msi_count, 3);
     assert_false(line());
+    xhci_rig_events(&rig, 0);
+    out(X_IMAN, 0);
+    xhci_rig_put(&rig, &rig.commands, NOOP_COMMAND, 0, 0, 0);
+    xhci_rig_doorbell(&rig, 0, 0);
+    harness_pci_write(h, XHCI_DEVFN, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+    out(X_IMAN, 2); /* a message is DMA, too */
+    assert_int_equal(h->plat.msi_count, 3);
+    assert_int_equal(in(X_IMAN), 3);
+    harness_pci_write(h, XHCI_DEVFN, PCI_COMMAND, 2, 6);
+    assert_int_equal(h->plat.msi_count, 4);
+    assert_int_equal(in(X_IMAN), 2);
 }
 
 static void test_event_ring(void **state)
