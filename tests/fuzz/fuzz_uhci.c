@@ -187,6 +187,19 @@ static void control(struct harness *h, const uint8_t b[8])
     poke(h, QHS + 16 * (8 + b[7] % 8u) + 4, td_link(b[2], 0));
 }
 
+/* The keyboard behind the hub at address 2 gets address 3 and its configuration. */
+static void configure_behind(struct harness *h)
+{
+    static const uint8_t steps[3][2] = {{17, 2}, {16, 0}, {2, 3}};
+
+    for (unsigned i = 0; i < 3; i++) {
+        const uint8_t c[8] = {0, steps[i][0], 0, steps[i][1], 0, 0x18, DEPTH, 0x10};
+
+        control(h, c);
+        harness_step(h, 40000000);
+    }
+}
+
 static void event(struct harness *h, const uint8_t b[8])
 {
     static const uint32_t links[] = {T, 0xfffffff0, 0xa0000, HARNESS_RAM_SIZE - 4, 0xfffffff2, 0};
@@ -255,14 +268,8 @@ static void event(struct harness *h, const uint8_t b[8])
     case 12: /* the guest gives a slot up */
         harness_out(h, 0xae08, 4, 1u << (b[1] & 31));
         break;
-    case 13: /* with those of 9: the keyboard behind the hub at address 3 */
-        for (unsigned i = 0; i < 3; i++) {
-            static const uint8_t steps[3][2] = {{17, 2}, {16, 0}, {2, 3}};
-            const uint8_t c[8] = {0, steps[i][0], 0, steps[i][1], 0, 0x18, DEPTH, 0x10};
-
-            control(h, c);
-            harness_step(h, 40000000);
-        }
+    case 13:
+        configure_behind(h);
         break;
     default:
         if ((b[1] & 7) == 0) {
