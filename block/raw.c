@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Raw images: regular files and block devices. What the page cache can answer at once is done
- * inside submit(), for a few microseconds and no hand-over (writes, too: pagecache.h); the rest goes through io_uring
- * (uring.c), made when it is first needed, and what that cannot do, or everything where the kernel
- * has no io_uring for us, through threads (workers.c).
+ * inside submit(), for a few microseconds and no hand-over (writes, too: pagecache.h); the rest
+ * goes through io_uring (uring.c), made when it is first needed, and what that cannot do, or
+ * everything where the kernel has no io_uring for us, through threads (workers.c).
  *
  * An image is read and written through the page cache unless O_DIRECT was asked for: measured
  * against an NVMe-backed disk, cold reads in sequence are as fast or faster with the kernel's
@@ -342,8 +342,8 @@ static void on_uring_done(void *arg, void *cookie, int result)
 
 /* ---- the backend ---- */
 
-/* Writes into pages that are in the page cache and dirty, where the file system has no promise for it.
- * True when the request has been completed. */
+/* Writes into pages that are dirty in the page cache, where the file system promises nothing. True
+ * when the request has been completed. */
 static bool try_copy(struct raw *raw, struct block_request *req)
 {
     struct loop *loop = raw->block->loop;

@@ -18,7 +18,7 @@ enum {
     TURN_LOOKS = 8,       /* waiting for more is tried so often before the loop gets a turn */
     LOOK_NS = 10000,
     LOOK_PAUSES = 4,  /* between two looks at the clock */
-    LOOK_TURNS = 512, /* ... of which there are no more: it may stand still */
+    LOOK_TURNS = 256, /* ... of which there are no more: it may stand still */
     ENTRY_MAX = 112,
     RING_HEADER = 64,
     /* Of struct blkif_response, in both ABIs. */
