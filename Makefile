@@ -79,7 +79,8 @@ $(B)/tests/unit/test_%: $(B)/tests/unit/test_%.o $(UNIT_SUP:%.c=$(B)/%.o) $(LIB_
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
 
 $(B)/tests/unit/xen/test_%: $(B)/tests/unit/xen/test_%.o $(XEN_SUP:%.c=$(B)/%.o)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcmocka
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(WRAP) -o $@ $^ $(PKG_LIBS) -lcmocka
+$(B)/tests/unit/xen/test_qdisk_ring $(B)/san/xen/test_qdisk_ring: WRAP := -Wl,--wrap=loop_work_waits
 
 # The same tests under ASan and UBSan share the fuzzers' objects.
 $(B)/fuzz/%.o: %.c
@@ -102,7 +103,7 @@ $(B)/san/test_%: $(B)/fuzz/tests/unit/test_%.o $(UNIT_SUP:%.c=$(B)/fuzz/%.o) $(L
 
 $(B)/san/xen/test_%: $(B)/fuzz/tests/unit/xen/test_%.o $(XEN_SUP:%.c=$(B)/fuzz/%.o)
 	@mkdir -p $(@D)
-	$(Q)$(CLANG) $(FUZZ_FLAGS) -pthread -o $@ $^ $(PKG_LIBS) -lcmocka
+	$(Q)$(CLANG) $(FUZZ_FLAGS) $(WRAP) -pthread -o $@ $^ $(PKG_LIBS) -lcmocka
 
 -include tests/fakexen/fakexen.mk
 

@@ -15,6 +15,10 @@
 enum {
     TURN_REQUESTS = 32,   /* taken before the loop gets a turn */
     TURN_BYTES = 1 << 20, /* ... and their data */
+    TURN_LOOKS = 8,       /* waiting for more is tried so often before the loop gets a turn */
+    LOOK_NS = 10000,
+    LOOK_PAUSES = 4,  /* between two looks at the clock */
+    LOOK_TURNS = 256, /* ... of which there are no more: it may stand still */
     ENTRY_MAX = 112,
     RING_HEADER = 64,
     /* Of struct blkif_response, in both ABIs. */
@@ -91,6 +95,8 @@ struct blkring {
     uint32_t pushed;       /* ... that the frontend has been shown */
     struct grants *grants; /* NULL: everything is copied */
     bool working;          /* inside blkring_work() */
+    struct qdisk_look look;
+    bool look_on; /* the loop had its turn in between */
     unsigned in_flight;
     struct blkreq *barrier; /* waits until it is alone, or runs: nothing is taken */
     bool barrier_runs;
@@ -444,11 +450,61 @@ static uint64_t take(struct blkring *r)
     return bytes;
 }
 
+bool qdisk_look_pays(struct qdisk_look *look)
+{
+    if (look->left == 0) {
+        return true;
+    }
+    look->left--;
+    return false;
+}
+
+void qdisk_look_learn(struct qdisk_look *look, bool found)
+{
+    look->skip = found ? 0 : look->skip < QDISK_LOOK_SKIP_MAX ? look->skip * 2 + 1 : look->skip;
+    look->left = look->skip;
+}
+
+/*
+ * Whether the frontend puts its next request into the ring in the next moments. With one request at
+ * a time from the page cache, most of its price is our going to sleep and being woken; and as
+ * req_event is not moved on meanwhile, the guest is spared the notification.
+ */
+static bool look(struct blkring *r)
+{
+    const struct loop *loop = r->d->pv->loop;
+    uint64_t start;
+
+    if (!qdisk_look_pays(&r->look)) {
+        return false;
+    }
+    start = loop_now(loop, LOOP_HOST);
+    for (unsigned turn = 0; turn < LOOK_TURNS; turn++) {
+        for (unsigned i = 0; i < LOOK_PAUSES; i++) {
+            if (load(r, REQ_PROD) != r->cons) {
+                qdisk_look_learn(&r->look, true);
+                return true;
+            }
+            __builtin_ia32_pause();
+        }
+        if (loop_work_waits(loop)) {
+            return false; /* that tells nothing about the frontend */
+        }
+        if (loop_now(loop, LOOP_HOST) - start >= LOOK_NS) {
+            break;
+        }
+    }
+    qdisk_look_learn(&r->look, false);
+    return false;
+}
+
 static void take_all(struct blkring *r)
 {
     uint64_t bytes = 0;
-    unsigned taken = 0;
+    unsigned taken = 0, looks = 0;
+    bool busy = r->look_on;
 
+    r->look_on = false;
     for (;;) {
         uint32_t prod = load(r, REQ_PROD);
 
@@ -467,6 +523,19 @@ static void take_all(struct blkring *r)
             }
             taken++;
             bytes += take(r);
+            busy = true;
+        }
+        /* What is under way ends in the loop. */
+        if (busy && r->in_flight == 0 && qdisk_runs(r->d)) {
+            blkring_push(r);
+            if (looks++ == TURN_LOOKS) {
+                r->look_on = true;
+                bottom_half_schedule(&r->d->work);
+                return;
+            }
+            if (look(r)) {
+                continue;
+            }
         }
         store(r, REQ_EVENT, r->cons + 1);
         __atomic_thread_fence(

@@ -40,6 +40,7 @@ enum {
     QDISK_DISCARD_BYTES = 4096, /* granularity */
     QDISK_GRANTS = 1280, /* kept mapped per disk; Linux uses 32 * (32 + 1) with one ring page */
     QDISK_GRANT_BUCKETS = 1024,
+    QDISK_LOOK_SKIP_MAX = 255,
 };
 
 /* ---- grants.c ---- */
@@ -105,6 +106,17 @@ unsigned blkring_in_flight(const struct blkring *r);
 void blkring_work(struct blkring *r);
 /* Answers what is finished. */
 void blkring_push(struct blkring *r);
+
+/* Looking at the ring a little longer, before we sleep until the event, pays only when requests come
+ * quickly one after the other. So each time it was in vain the next chances are passed over, 1, 3, 7
+ * ... 255 of them, until one pays again. */
+struct qdisk_look {
+    unsigned skip; /* after the last one */
+    unsigned left; /* ... of them */
+};
+/* Takes a chance; false: pass it over. */
+bool qdisk_look_pays(struct qdisk_look *look);
+void qdisk_look_learn(struct qdisk_look *look, bool found);
 
 /* ---- qdisk.c ---- */
 

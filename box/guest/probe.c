@@ -3,11 +3,13 @@
  * Guest program of the test CD.
  *   probe ports N                 median time of N reads of some I/O ports, as the guest sees it
  *   probe garbage SECS SEED ALL   random writes to the board's ports, PCI registers and memory BARs
+ *   probe disk DEVICE read|write seq|random BYTES SECS   requests of that size, one at a time, past the guest's page cache
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <glob.h>
 #include <linux/cdrom.h>
+#include <linux/fs.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -227,8 +229,37 @@ static int tray(const char *device, int request)
     return close(fd);
 }
 
+/* Prints "disk: N requests in NS ns". */
+static int disk(const char *device, int write, int random, size_t bytes, unsigned secs)
+{
+    uint64_t size = 0, count = 0, start, now;
+    void *buf = NULL;
+    int fd = open(device, (write ? O_RDWR : O_RDONLY) | O_DIRECT);
+
+    if (fd < 0 || ioctl(fd, BLKGETSIZE64, &size) != 0 || bytes == 0 || size < bytes || posix_memalign(&buf, 4096, bytes) != 0) {
+        perror(device);
+        return 1;
+    }
+    memset(buf, 0x5a, bytes);
+    seed = 88172645463325252ull;
+    for (start = now = now_ns(); now - start < (uint64_t)secs * 1000000000u; count++, now = now_ns()) {
+        uint64_t at = (random ? rnd() : count) % (size / bytes) * bytes;
+        ssize_t n = write ? pwrite(fd, buf, bytes, (off_t)at) : pread(fd, buf, bytes, (off_t)at);
+
+        if (n != (ssize_t)bytes) {
+            perror(device);
+            return 1;
+        }
+    }
+    printf("disk: %llu requests in %llu ns\n", (unsigned long long)count, (unsigned long long)(now - start));
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 7 && strcmp(argv[1], "disk") == 0)
+        return disk(argv[2], strcmp(argv[3], "write") == 0, strcmp(argv[4], "random") == 0, strtoul(argv[5], NULL, 0),
+                    (unsigned)strtoul(argv[6], NULL, 0));
     if (argc == 3 && strcmp(argv[1], "eject") == 0)
         return tray(argv[2], CDROMEJECT);
     if (argc == 3 && strcmp(argv[1], "load") == 0)
@@ -241,6 +272,7 @@ int main(int argc, char **argv)
         return ports(strtoul(argv[2], NULL, 0));
     if (argc == 5 && strcmp(argv[1], "garbage") == 0)
         return garbage((unsigned)strtoul(argv[2], NULL, 0), strtoull(argv[3], NULL, 0), atoi(argv[4]));
-    fprintf(stderr, "usage: probe ports N | probe garbage SECS SEED ALL | probe eject|load DEVICE\n");
+    fprintf(stderr, "usage: probe ports N | probe garbage SECS SEED ALL | probe eject|load DEVICE | "
+                    "probe disk DEVICE read|write seq|random BYTES SECS\n");
     return 1;
 }

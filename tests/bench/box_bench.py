@@ -3,8 +3,9 @@
 """hvm-dm beside the peer on real Xen in the box: the same guest by turns, in one run of the box; medians.
 
 usage: box_bench.py [--rounds N] [--json FILE] [--dm hvm-dm|PATH] [--only hvm-dm|peer] [--idle SECONDS]
-                    [--net [--seconds N]]
---net measures the network cards instead (box_net.py): iperf3 and ping between guest and dom0.
+                    [--net | --storage] [--seconds N]
+--net measures the network cards instead (box_net.py): iperf3 and ping between guest and dom0; --storage disks
+(box_storage.py): requests of a guest, one at a time.
 """
 
 import argparse
@@ -19,6 +20,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "..", "box"))
 import box as xenbox  # noqa: E402
 import box_net  # noqa: E402
+import box_storage  # noqa: E402
 
 ROWS = (
     ("user_space_s", "xl create to user space, s"),
@@ -66,9 +68,11 @@ def measure(a, kinds, results):
     """All rounds in one box."""
     # The peer's binary is part of dom0's image; only hvm-dm's has to be brought.
     dm = a.dm if "hvm-dm" in kinds else "peer"
-    with xenbox.Box(dm=dm, images={"install.iso": xenbox.make("mkiso")}, verbose=True) as box:
-        if a.net:
-            box_net.measure(box, a, kinds, results)
+    images = {"install.iso": xenbox.make("mkiso")}
+    with box_storage.folder() as folder, xenbox.Box(
+            dm=dm, images={**images, **(box_storage.images(folder) if a.storage else {})}, verbose=True) as box:
+        if a.net or a.storage:
+            (box_net if a.net else box_storage).measure(box, a, kinds, results)
             return box
         box.iso_for("bench.iso", job="bench", end="idle")
         for number in range(a.rounds):
@@ -91,7 +95,8 @@ def main():
     p.add_argument("--only", choices=["hvm-dm", "peer"])
     p.add_argument("--idle", type=float, default=20)
     p.add_argument("--net", action="store_true")
-    p.add_argument("--seconds", type=int, default=5, help="for each of iperf3's runs")
+    p.add_argument("--storage", action="store_true")
+    p.add_argument("--seconds", type=int, default=5, help="for each of iperf3's runs, each pattern of requests")
     a = p.parse_args()
     kinds = [a.only] if a.only else ["hvm-dm", "peer"]
     results = {kind: {} for kind in kinds}
@@ -101,7 +106,7 @@ def main():
         print(f"box_bench: {e}", file=sys.stderr)
         return 1
     print(f"\n{'in the box (median of ' + str(a.rounds) + ')':<48}" + "".join(f"{k:>10}" for k in kinds))
-    for key, title in box_net.ROWS if a.net else ROWS:
+    for key, title in box_net.ROWS if a.net else box_storage.ROWS if a.storage else ROWS:
         values = [statistics.median(results[k][key]) for k in kinds]
         ratio = f"{values[0] / values[1]:8.2f}x" if len(values) == 2 and values[1] else ""
         print(f"{title:<48}" + "".join(f"{v:>10.1f}" for v in values) + ratio)

@@ -7,7 +7,8 @@
 A row is a controller, a format and a pattern; a request is what Linux's libata does for one, from
 the first register to the interrupt's acknowledgement, with one in flight. The vCPU looks for answers instead of sleeping
 and has a CPU of its own, the device model has the other. The floor is a program that does the same reads and writes
-with io_uring and nothing else (tests/bench/uring_floor.c). Runs are interleaved; medians over the
+with io_uring and nothing else, at the same places, with such memory and as much in flight (tests/bench/uring_floor.c);
+it has no guest to talk to. Runs are interleaved; medians over the
 rounds. "hot": the image is in the page cache. "cold": it was dropped from it. CPU is the device
 model's own, of all its threads.
 """
@@ -39,11 +40,18 @@ def ide_drive(path, fmt):
     return ["-drive", "file=%s,if=ide,index=0,media=disk,format=%s,cache=writeback" % (path, fmt)]
 
 
+def whole(nbytes):
+    """How the floor gives a request to the kernel: bytes of each part, and of each of its pieces of memory. Drives with
+    DMA get pages of the guest that follow each other, so all is one."""
+    return nbytes, nbytes
+
+
 class IdeDma:
     """Bus-master DMA as ata_piix and libata drive it: LBA28 up to 256 sectors, else LBA48."""
     name = "IDE DMA"
     batch = BATCH
     drive = staticmethod(ide_drive)
+    parts = staticmethod(whole)
 
     def __init__(self, m, path, fmt):
         self.m = m
@@ -82,6 +90,7 @@ class IdePio:
     name = "IDE PIO"
     batch = 4  # the peer takes 20 ms for one
     drive = staticmethod(ide_drive)
+    parts = staticmethod(whole)
 
     def __init__(self, m, path, fmt):
         self.m = m
@@ -119,6 +128,7 @@ class Ahci:
     """A queued command as Linux's ahci and libata issue it, one at a time, with INTx."""
     name = "AHCI"
     batch = BATCH
+    parts = staticmethod(whole)
 
     @staticmethod
     def drive(path, fmt):
@@ -161,36 +171,54 @@ class Ahci:
 
 
 class Qdisk:
-    """blkif requests of at most 11 pages, those of one request pushed together, as Linux's xen-blkfront
-    does it with a backend without indirect descriptors."""
+    """blkif requests as Linux's xen-blkfront makes them with this backend: with indirect descriptors 32 pages each, else
+    11, those of one request pushed together; pages stay granted where the backend keeps them mapped."""
     name = "qdisk"
     batch = BATCH
+    TABLES = pvdisk.DATA + (2 << 20)  # pages of indirect descriptors
 
     @staticmethod
     def drive(path, fmt):
         return []
 
+    @staticmethod
+    def parts(nbytes):
+        return min(nbytes, 32 * 4096), 4096
+
     def __init__(self, m, path, fmt):
         self.m = m
-        self.front = pvdisk.Front(m, params="%s:%s" % ("aio" if fmt == "raw" else fmt, path))
+        self.front = f = pvdisk.Front(m, params="%s:%s" % ("aio" if fmt == "raw" else fmt, path), connect=False)
+        self.indirect = int(f.node("feature-max-indirect-segments") or 0) >= 32
+        if f.node("feature-persistent") == "1":
+            f.write_front("feature-persistent", 1)
+        f.connect()
 
     def prepare(self, nbytes):
         pass
 
+    def descriptor(self, op, lba, page, n):
+        """Lines for one entry of the ring: n pages from `page` on."""
+        f = self.front
+        segs = b"".join(struct.pack("<IBBxx", (pvdisk.DATA >> 12) + page + i, 0, 7) for i in range(n))
+        at, lines = f.prod % f.entries, []
+        if n > 11:
+            table = self.TABLES + at * 4096
+            lines = ["write %#x %d 0x%s" % (table, len(segs), segs.hex())]
+            body = struct.pack("<BBHxxxxQQHxxI", pvdisk.INDIRECT, op, n, f.prod, lba + page * 8, f.dev & 0xffff,
+                               table >> 12)
+        else:
+            body = struct.pack("<BBHxxxxQQ", op, n, f.dev & 0xffff, f.prod, lba + page * 8) + segs
+        f.prod += 1
+        return lines + ["write %#x %d 0x%s" % (pvdisk.RING + 64 + at * f.entry, len(body), body.hex())]
+
     def request(self, write, lba, nbytes):
         f, lines, page = self.front, [], 0
         while page * 4096 < nbytes:
-            n = min(11, nbytes // 4096 - page)
-            segs = [(page + i, 0, 7) for i in range(n)]
-            head = struct.pack("<BBHxxxxQQ", pvdisk.WRITE if write else pvdisk.READ, n, f.dev & 0xffff,
-                               f.prod, lba + page * 8)
-            body = head + b"".join(struct.pack("<IBBxx", (pvdisk.DATA >> 12) + p, a, b) for p, a, b in segs)
-            lines.append("write %#x %d 0x%s" % (pvdisk.RING + 64 + f.prod % f.entries * f.entry,
-                                                len(body), body.hex()))
-            f.prod += 1
+            n = min(32 if self.indirect else 11, nbytes // 4096 - page)
+            lines += self.descriptor(pvdisk.WRITE if write else pvdisk.READ, lba, page, n)
             page += n
-        return lines + ["writel %#x %d" % (pvdisk.RING + 12, f.prod), "writel %#x %d" % (pvdisk.RING, f.prod),
-                        "xen port_raise %d" % f.port,
+        return lines + ["writel %#x %d" % (pvdisk.RING + 12, f.prod),
+                        "xen ring_push %#x %d %d" % (pvdisk.RING, f.prod, f.port),
                         "xen wait_mem %#x %d 20000" % (pvdisk.RING + 8, f.prod)]
 
     def check(self):
@@ -243,8 +271,14 @@ def positions(pattern, total, count, seed):
     return [r.randrange(slots) * (pattern[3] // 512) for _ in range(count)]
 
 
+def repeats(pattern):
+    """How often each place is visited."""
+    return 1 if pattern[4] else max(8, min(60, (128 << 20) // (pattern[3] * BATCH)))
+
+
 def measure(dm, controller, fmt, pattern, path, total, seed):
-    """One measurement: {"us": per request, "cpu": us of CPU per request}."""
+    """One measurement: {"us": per request, "transfer": us from what starts it to its interrupt, "cpu": us of CPU
+    per request}."""
     def arguments(m):  # behind all others: a device may need the machine
         return m.arguments() + controller.drive(path, fmt)
     with fakexen.Machine(dm=dm, mem=64, argv=arguments) as m:
@@ -254,13 +288,16 @@ def measure(dm, controller, fmt, pattern, path, total, seed):
         m.cmd("xen spin 1")
         # Hot: the same places again and again, median of all. Cold: each place once, so the mean counts.
         count = COLD if pattern[4] else controller.batch
-        turns = 1 if pattern[4] else max(8, min(60, (128 << 20) // (pattern[3] * BATCH)))
+        turns = repeats(pattern)
         cells = positions(pattern, total, count, seed)
         for turn in (1,) if pattern[4] else (2, turns):  # hot: the first one warms up
             m.cmd("bench record")
             for lba in cells * turn:
-                for line in c.request(pattern[1], lba, pattern[3]):
-                    m.send(line)
+                lines = c.request(pattern[1], lba, pattern[3])
+                wait = [i for i, line in enumerate(lines) if line.startswith("xen wait_")]
+                for i, line in enumerate(lines):
+                    # What starts a transfer and the wait for its end are timed apart, too.
+                    m.send("@" + line if len(wait) == 1 and i in (wait[0] - 1, wait[0]) else line)
                 m.send("lap")
             m.cmd("bench end")
             if pattern[4]:
@@ -268,21 +305,24 @@ def measure(dm, controller, fmt, pattern, path, total, seed):
             f = m.fields("bench run 1")
         if not c.check():
             raise SystemExit("%s, %s: the drive reports an error" % (controller.name, pattern[0]))
-        return {"us": int(f["mean" if pattern[4] else "med"]) / 1000, "cpu": int(f["cpu"]) / 1000}
+        what = "mean" if pattern[4] else "med"
+        return {"us": int(f.get("all_" + what, f[what])) / 1000, "transfer": int(f[what]) / 1000,
+                "cpu": int(f["cpu"]) / 1000}
 
 
-def floor(pattern, path, direct=False):
-    n = max(64, min(4000, (256 << 20) // pattern[3]))
-    argv = [FLOOR, path, "w" if pattern[1] else "r", "seq" if pattern[2] else "rand", str(pattern[3]), str(n)]
+def floor(controller, pattern, path, total, seed, direct=False):
+    """The same requests by io_uring alone: the same places, memory as scattered, as many in flight."""
+    part, piece = controller.parts(pattern[3])
+    cells = positions(pattern, total, COLD if pattern[4] else controller.batch, seed)
+    argv = [FLOOR, path, "w" if pattern[1] else "r", str(pattern[3]), str(part), str(piece), str(repeats(pattern))]
     argv += ["cold"] if pattern[4] else []
     argv += ["direct"] if direct else []
     if pattern[4]:
         evict(path)
-    else:
-        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)  # warms up
-    out = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout
+    out = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True,
+                         input="\n".join(str(lba * 512) for lba in cells)).stdout
     f = dict(w.split("=") for w in out.split())
-    return {"us": int(f["ns"]) / 1000, "cpu": int(f["cpu"]) / 1000}
+    return {"us": int(f["mean" if pattern[4] else "med"]) / 1000, "cpu": int(f["cpu"]) / 1000}
 
 
 def build_floor():
@@ -316,29 +356,32 @@ def takes(dm, fmt, path):
 
 
 def table(rows, kinds, values):
+    """"transfer": without the register accesses before and after; where that is what PIO does, all is."""
     def med(kind, row, what):
         v = [x[what] for x in values[kind].get(row, [])]
         return statistics.median(v) if v else None
 
-    print("| disk, median | MB/s: hvm-dm | peer | ratio | io_uring | O_DIRECT | IOPS: hvm-dm | peer | "
+    print("| disk, median | MB/s: hvm-dm | peer | ratio | transfer: hvm-dm | io_uring | ratio | O_DIRECT | IOPS: hvm-dm | peer | "
           "CPU, us per MiB: hvm-dm | peer | ratio | io_uring |")
-    print("|---|" + "---|" * 11)
+    print("|---|" + "---|" * 13)
     for row in rows:
         nbytes = row[2][3]
-        cells = []
-        us = {kind: med(kind, row, "us") for kind in kinds}
-        cpu = {kind: med(kind, row, "cpu") for kind in kinds}
-        speed = {k: nbytes / v if v else None for k, v in us.items()}
 
         def show(v, fmt="%.0f"):
             return fmt % v if v is not None else ""
-        ratio = speed["hvm-dm"] / speed["peer"] if speed["hvm-dm"] and speed["peer"] else None
-        cells += [show(speed["hvm-dm"]), show(speed["peer"]), show(ratio, "%.2f"), show(speed["io_uring"]),
-                  show(speed["O_DIRECT"])]
-        cells += [show(1e6 / us[k] if us[k] else None) for k in ("hvm-dm", "peer")]
-        per = {k: v * (1 << 20) / nbytes if v is not None else None for k, v in cpu.items()}
-        ratio = per["hvm-dm"] / per["peer"] if per["hvm-dm"] and per["peer"] else None
-        cells += [show(per["hvm-dm"]), show(per["peer"]), show(ratio, "%.2f"), show(per["io_uring"])]
+
+        def ratio(a, b):
+            return show(a / b if a and b else None, "%.2f")
+
+        def speed(kind, what="us"):
+            us = med(kind, row, what)
+            return nbytes / us if us else None
+        per = {k: v * (1 << 20) / nbytes if v is not None else None for k, v in ((k, med(k, row, "cpu")) for k in kinds)}
+        ours, peer, alone = speed("hvm-dm"), speed("peer"), speed("hvm-dm", "transfer")
+        cells = [show(ours), show(peer), ratio(ours, peer), show(alone), show(speed("io_uring")),
+                 ratio(alone, speed("io_uring")), show(speed("O_DIRECT"))]
+        cells += [show(v * 1e6 / nbytes if v else None) for v in (ours, peer)]
+        cells += [show(per["hvm-dm"]), show(per["peer"]), ratio(per["hvm-dm"], per["peer"]), show(per["io_uring"])]
         print("| %s, %s, %s | %s |" % (row[0].name, row[1], row[2][0], " | ".join(cells)))
 
 
@@ -368,9 +411,9 @@ def main():
                     values[kind].setdefault(row, []).append(
                         measure(dm, *row, paths[row[1]], args.mib << 20, n))
                 if row[1] == "raw":
-                    values["io_uring"].setdefault(row, []).append(floor(row[2], paths["raw"]))
+                    values["io_uring"].setdefault(row, []).append(floor(row[0], row[2], paths["raw"], args.mib << 20, n))
                     if row[2][4]:
-                        values["O_DIRECT"].setdefault(row, []).append(floor(row[2], paths["raw"], True))
+                        values["O_DIRECT"].setdefault(row, []).append(floor(row[0], row[2], paths["raw"], args.mib << 20, n, True))
     table(rows, kinds, values)
     if args.json:
         with open(args.json, "w") as f:

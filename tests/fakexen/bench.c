@@ -7,7 +7,8 @@
  *   bench insw PORT GPA WORDS N          REP INSW (also insb, insl)
  *   bench record ... bench end           records lines
  *   bench run N                          carries out the recorded lines N times; if some of them
- *                                        start with @, only these are timed. A line "lap" ends a
+ *                                        start with @, only these are timed, and all_med=,
+ *                                        all_mean= are those of all lines. A line "lap" ends a
  *                                        turn, so that a record can hold several different ones
  *   bench nic ..., bench tap ...         see nic.c
  * Answer: OK n= min= med= p99= mean= (ns per turn) cpu= (device model CPU ns per turn)
@@ -126,14 +127,33 @@ static uint64_t laps(const struct fx_client *c)
     return n ? n : 1;
 }
 
-/* Runs the recorded lines n times. ns has n * laps() entries. */
+/* Carries out one recorded line. Returns the ns it took, or -1 with what went wrong in out. */
+static int64_t run_line(struct fx_client *c, const char *recorded, FILE *out)
+{
+    char *text = NULL, line[4096];
+    size_t len = 0;
+    FILE *answer = open_memstream(&text, &len);
+
+    if (!answer)
+        abort();
+    snprintf(line, sizeof(line), "%s", recorded + (recorded[0] == '@'));
+    uint64_t start = fx_now_ns();
+    fx_qtest_line(c, line, answer);
+    int64_t took = (int64_t)(fx_now_ns() - start);
+    fclose(answer);
+    if (!strncmp(text, "FAIL", 4) || !strncmp(text, "ERR", 3)) {
+        fprintf(out, "FAIL \"%.40s\": %s", recorded, text);
+        took = -1;
+    }
+    free(text);
+    return took;
+}
+
+/* Runs the recorded lines n times. ns has n * laps() entries for marked lines, then as many for all. */
 static void run(struct fx_client *c, uint64_t n, uint64_t *ns, FILE *out)
 {
     struct usage before = dm_usage();
-    char *text = NULL, line[4096];
-    uint64_t turn = 0, all = n * laps(c);
-    size_t len = 0;
-
+    uint64_t turn = 0, all = n * laps(c), sum = 0, *total = ns + all;
     bool marked = false;
 
     for (size_t j = 0; j < c->script_len; j++)
@@ -144,26 +164,23 @@ static void run(struct fx_client *c, uint64_t n, uint64_t *ns, FILE *out)
                 turn++;
                 continue;
             }
-            bool mark = c->script[j][0] == '@';
-            FILE *answer = open_memstream(&text, &len);
-            if (!answer)
-                abort();
-            snprintf(line, sizeof(line), "%s", c->script[j] + mark);
-            uint64_t start = fx_now_ns();
-            fx_qtest_line(c, line, answer);
-            if ((mark || !marked) && turn < all)
-                ns[turn] += fx_now_ns() - start;
-            fclose(answer);
-            bool bad = !strncmp(text, "FAIL", 4) || !strncmp(text, "ERR", 3);
-            if (bad)
-                fprintf(out, "FAIL turn %lu, line %zu: %s", i, j + 1, text);
-            free(text);
-            if (bad)
+            int64_t took = run_line(c, c->script[j], out);
+            if (took < 0)
                 return;
+            if (turn < all)
+                total[turn] += (uint64_t)took;
+            if (turn < all && (c->script[j][0] == '@' || !marked))
+                ns[turn] += (uint64_t)took;
         }
         turn = (i + 1) * laps(c);
     }
     report(ns, all, before, out);
+    if (marked) {
+        for (uint64_t i = 0; i < all; i++)
+            sum += total[i];
+        qsort(total, all, sizeof(total[0]), compare);
+        fprintf(out, " all_med=%lu all_mean=%lu", total[all / 2], sum / all);
+    }
 }
 
 /* One kind of access, n times. */
@@ -219,7 +236,7 @@ void fx_bench(struct fx_client *c, char *args, FILE *out)
         fprintf(out, "ERR bench: wrong arguments");
         return;
     }
-    uint64_t *ns = calloc(turns * laps(c), sizeof(*ns));
+    uint64_t *ns = calloc(turns * laps(c) * 2, sizeof(*ns));
     if (!ns)
         abort();
     size_t len = strlen(w[0]);

@@ -114,8 +114,10 @@ int xenevtchn_notify(xenevtchn_handle *xce, evtchn_port_t port)
     atomic_fetch_add_explicit(&sh->count[FX_OP_NOTIFY], 1, memory_order_relaxed);
     int32_t vcpu = sh->xen_port[p->remote].vcpu;
     atomic_fetch_add_explicit(&sh->xen_port[p->remote].notified, 1, memory_order_relaxed);
-    if (!p->remote || vcpu < 0)
-        return 0; /* nobody waits on the buffered ring's port */
+    if (!p->remote || vcpu < 0) {
+        fx_hypercall(FX_OP_OTHER); /* nobody waits there; the price is the same */
+        return 0;
+    }
     atomic_fetch_add(&sh->vcpu_wake[vcpu], 1);
     syscall(SYS_futex, &sh->vcpu_wake[vcpu], FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
     return 0;

@@ -659,6 +659,25 @@ static void x_wait_mem(struct fx_client *c, struct words *ws, FILE *out)
     fprintf(out, word ? "OK" : "FAIL no RAM there");
 }
 
+/* xen ring_push GPA PROD PORT: a frontend shows the backend the requests up to PROD in the shared ring at
+ * GPA (xen/io/ring.h), and raises PORT only if the backend has asked to be told of one of them. */
+static void x_ring_push(struct fx_client *c, struct words *ws, FILE *out)
+{
+    _Atomic uint32_t *ring = (_Atomic uint32_t *)(void *)fx_ram(num(ws, 2) & ~3ull);
+    uint32_t prod = (uint32_t)num(ws, 3), old, event;
+
+    (void)c;
+    if (!ring) {
+        fprintf(out, "FAIL no RAM there");
+        return;
+    }
+    old = atomic_load(&ring[0]);
+    atomic_store(&ring[0], prod);
+    event = atomic_load(&ring[1]); /* both in this order: the backend writes it, then looks again */
+    bool told = prod - event >= prod - old || fx_port_notify((uint32_t)num(ws, 4));
+    fprintf(out, told ? "OK" : "FAIL no such port");
+}
+
 static void x_xs_dump(struct fx_client *c, struct words *ws, FILE *out)
 {
     char *text = NULL, *save = NULL;
@@ -785,7 +804,7 @@ static const struct {
     { "kill", x_kill },         { "wait_exit", x_wait_exit }, { "start_time", x_start_time },
     { "vcpu", x_vcpu },         { "spin", x_spin },          { "quit", x_quit },
     { "port_new", x_port_new }, { "port_raise", x_port_raise }, { "port_wait", x_port_wait },
-    { "wait_mem", x_wait_mem },   { "copy", x_copy },
+    { "ring_push", x_ring_push }, { "wait_mem", x_wait_mem },   { "copy", x_copy },
 };
 
 static void xen_command(struct fx_client *c, struct words *ws, FILE *out)

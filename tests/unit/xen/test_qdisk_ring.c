@@ -417,6 +417,148 @@ static void test_notifications(void **state)
     assert_int_equal(xf.notified, notified + 1);
 }
 
+/* ---- requests that follow at once ---- */
+
+bool __real_loop_work_waits(const struct loop *loop);
+bool __wrap_loop_work_waits(const struct loop *loop);
+
+/* A guest that asks for the next page when it has got one: when it is told, or, as if it ran on
+ * another CPU, at our n-th look. */
+static struct {
+    struct rig *r;
+    unsigned left;     /* requests to come */
+    unsigned answered; /* ... all of them good */
+    unsigned told;     /* times that the backend wanted an event */
+    unsigned looks, at_look; /* 0: when it is told */
+    bool got;
+} next;
+
+static void ask_next(void)
+{
+    const struct blkseg seg = {FRONT_DATA_REF, 0, 7};
+
+    if (next.left > 0) {
+        next.left--;
+        front_rw(&next.r->f, BLKIF_OP_READ, 5, 0, &seg, 1);
+        next.told += front_push(&next.r->f);
+    }
+}
+
+static void on_port(uint32_t port)
+{
+    uint64_t id;
+    uint8_t op;
+    int status;
+
+    if (next.r == NULL || port != next.r->f.port) {
+        return;
+    }
+    while (front_take(&next.r->f, &id, &op, &status)) {
+        next.answered += status == BLKIF_RSP_OKAY;
+    }
+    next.looks = 0;
+    next.got = true;
+    if (next.at_look == 0) {
+        ask_next();
+    }
+}
+
+bool __wrap_loop_work_waits(const struct loop *loop)
+{
+    if (next.r != NULL && next.got && ++next.looks == next.at_look) {
+        next.got = false;
+        ask_next();
+    }
+    return __real_loop_work_waits(loop);
+}
+
+static void run_next(struct rig *r, unsigned n, unsigned at_look)
+{
+    memset(&next, 0, sizeof(next));
+    next.r = r;
+    next.left = n;
+    next.at_look = at_look;
+    xf.on_port = on_port;
+    ask_next();
+    settle(r);
+    xf.on_port = NULL;
+    next.r = NULL;
+}
+
+/* After looking in vain the next chance is passed over: this one. */
+static void pass_over(struct rig *r)
+{
+    assert_int_equal(ask_page(r, BLKIF_OP_READ, 0, FRONT_DATA_REF), BLKIF_RSP_OKAY);
+    assert_false(any_answer(r)); /* asks for the next event */
+}
+
+/* While requests follow each other quickly, no event is asked for; before we sleep, one is. */
+static void test_followers(void **state)
+{
+    struct rig *r = *state;
+
+    connect_front(r, 0, false, true);
+    run_next(r, 200, 0);
+    assert_int_equal(next.answered, 200);
+    assert_int_equal(next.told, 1);
+    pass_over(r);
+    run_next(r, 200, 3);
+    assert_int_equal(next.answered, 200);
+    assert_int_equal(next.told, 1);
+    pass_over(r);
+    run_next(r, 2, 10000); /* nobody waits so long */
+    assert_int_equal(next.answered, 1);
+    assert_int_equal(next.left, 1);
+    pass_over(r);
+}
+
+/* With something under way, or other work in the loop, we do not look. */
+static void test_no_look(void **state)
+{
+    struct rig *r = *state;
+    const struct blkseg seg = {FRONT_DATA_REF, 0, 7};
+
+    connect_front(r, 0, false, true);
+    block_fake_hold(r->block, true);
+    memset(&next, 0, sizeof(next));
+    next.r = r;
+    next.got = true;
+    front_rw(&r->f, BLKIF_OP_READ, 1, 0, &seg, 1);
+    front_push(&r->f);
+    settle(r);
+    assert_int_equal(next.looks, 0);
+    block_fake_run(r->block, 1);
+    block_fake_hold(r->block, false);
+    settle(r);
+    assert_int_equal(answer(r, 1, BLKIF_OP_READ), BLKIF_RSP_OKAY);
+    bottom_half_schedule(&disk(r, DEV)->work);
+    front_rw(&r->f, BLKIF_OP_READ, 2, 0, &seg, 1);
+    front_push(&r->f);
+    next.looks = 0;
+    qdisk_event(disk(r, DEV));
+    assert_int_equal(next.looks, 1);
+    settle(r);
+    assert_int_equal(answer(r, 2, BLKIF_OP_READ), BLKIF_RSP_OKAY);
+    next.r = NULL;
+}
+
+static void test_look_learns(void **state)
+{
+    struct qdisk_look look = {0};
+
+    (void)state;
+    for (unsigned skip = 1; skip <= 3 * 256; skip = skip * 2 + 1) {
+        assert_true(qdisk_look_pays(&look));
+        qdisk_look_learn(&look, false);
+        for (unsigned i = 0; i < (skip < 255 ? skip : 255); i++) {
+            assert_false(qdisk_look_pays(&look));
+        }
+    }
+    assert_true(qdisk_look_pays(&look));
+    qdisk_look_learn(&look, true);
+    assert_true(qdisk_look_pays(&look));
+}
+
 /* ---- hostile frontends ---- */
 
 static void wild_index(struct rig *r, uint32_t prod)
@@ -563,7 +705,9 @@ int main(void)
         TEST(test_discard),         TEST(test_readonly),
         TEST(test_flush),           TEST(test_barrier),
         TEST(test_depth),           TEST(test_turns),
-        TEST(test_notifications),   TEST(test_wild_indexes),
+        TEST(test_notifications),   TEST(test_followers),
+        TEST(test_no_look),         TEST(test_look_learns),
+        TEST(test_wild_indexes),
         TEST(test_index_goes_back), TEST(test_ring_in_use),
         TEST(test_persistent),      TEST(test_persistent_falls_back),
     };
