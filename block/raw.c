@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Raw images: regular files and block devices. What the page cache can answer at once is done
- * inside submit(), for a few microseconds and no hand-over (writes, too: pagecache.h); the rest
- * goes through io_uring (uring.c), made when it is first needed, and what that cannot do, or
- * everything where the kernel has no io_uring for us, through threads (workers.c).
+ * inside submit(), for a few microseconds and no hand-over; the rest goes through io_uring
+ * (uring.c), made when it is first needed, and what that cannot do, or everything where the kernel
+ * has no io_uring for us, through threads (workers.c).
  *
  * An image is read and written through the page cache unless O_DIRECT was asked for: measured
  * against an NVMe-backed disk, cold reads in sequence are as fast or faster with the kernel's
@@ -24,7 +24,6 @@
 #include <unistd.h>
 
 #include "block/backend.h"
-#include "block/pagecache.h"
 #include "block/uring.h"
 #include "block/workers.h"
 #include "core/loop.h"
@@ -42,7 +41,6 @@ struct raw {
     bool is_device;
     bool no_nowait_read, no_nowait_write; /* the file system refused once */
     bool no_uring;
-    struct pagecache pagecache;
     uint64_t file_bytes; /* real size at open: the image may end in a part of a sector */
     uint64_t completed;  /* requests, ever */
     struct uring *uring;
@@ -342,35 +340,14 @@ static void on_uring_done(void *arg, void *cookie, int result)
 
 /* ---- the backend ---- */
 
-/* Writes into pages that are dirty in the page cache, where the file system promises nothing. True
- * when the request has been completed. */
-static bool try_copy(struct raw *raw, struct block_request *req)
-{
-    struct loop *loop = raw->block->loop;
-    uint64_t pos = 0;
-
-    /* With another request under way this one might wait for it, at the file's lock. */
-    if (raw->block->in_flight > 1 ||
-        !pagecache_takes(&raw->pagecache, loop, raw->fd, req->offset_bytes, req->length_bytes)) {
-        return false;
-    }
-    int rc = transfer(raw, req, &pos, 0);
-    pagecache_written(&raw->pagecache, loop);
-    complete(raw, req, rc);
-    return true;
-}
-
 /* Tries to answer from (or into) the page cache without blocking. True when the request has been
  * completed. */
 static bool try_now(struct raw *raw, struct block_request *req, uint64_t *pos)
 {
     bool *refused = req->op == BLOCK_READ ? &raw->no_nowait_read : &raw->no_nowait_write;
 
-    if (req->length_bytes > INLINE_MAX_BYTES || fd_for(raw, req, 0) != raw->fd) {
+    if (*refused || req->length_bytes > INLINE_MAX_BYTES || fd_for(raw, req, 0) != raw->fd) {
         return false;
-    }
-    if (*refused) {
-        return req->op == BLOCK_WRITE && try_copy(raw, req);
     }
     int rc = transfer(raw, req, pos, RWF_NOWAIT);
     if (rc == -EOPNOTSUPP) {

@@ -29,7 +29,6 @@
 #include <cmocka.h>
 
 #include "block/block.h"
-#include "block/pagecache.h"
 #include "block/uring.h"
 #include "core/loop.h"
 
@@ -300,97 +299,6 @@ static void partly_cached(void **state)
             assert_int_equal(op.iov[i].iov_len, 5000); /* the caller's list is as it was */
         }
     }
-}
-
-/* Whether the file's pages [0, SIZE) that are dirty are told by the kernel, and a write says that it may wait. */
-static void file_system(const char *path, bool *tells, bool *refuses)
-{
-    static uint8_t page[PAGE];
-    const struct iovec iov = {page, PAGE};
-    uint64_t range[2] = {0, SIZE}, pages[5];
-    int fd = open(path, O_RDWR);
-    assert_true(fd >= 0);
-    *tells = syscall(451 /* cachestat */, fd, range, pages, 0) == 0;
-    *refuses = pwritev2(fd, &iov, 1, SIZE - PAGE, RWF_NOWAIT) < 0 && errno == EOPNOTSUPP;
-    close(fd);
-}
-
-/* Whether a write is done when block_submit() returns. Waits for it otherwise. */
-static bool done_at_once(struct fixture *f, uint64_t offset, void *buf, size_t len)
-{
-    struct op op = {0};
-    submit(f->b, &op, BLOCK_WRITE, offset, buf, len);
-    bool at_once = op.calls == 1;
-    assert_int_equal(finish(f, &op), 0);
-    return at_once;
-}
-
-/* Writes into dirty pages are done at once, whatever the file system promises. */
-static void dirty_pages(void **state)
-{
-    struct fixture *f = *state;
-    static uint8_t in[8 * PAGE], out[8 * PAGE];
-    bool tells, refuses;
-    file_system(f->path, &tells, &refuses);
-    for (unsigned round = 0; round < 4; round++) {
-        memset(in, (int)(round + 1), sizeof(in));
-        evict(f->path);
-        assert_int_equal(do_op(f, f->b, BLOCK_READ, 3 * PAGE, out, sizeof(out)), 0);
-        bool clean = done_at_once(f, 3 * PAGE, in, sizeof(in));
-        memset(in, (int)(round + 0x11), sizeof(in));
-        /* Not for a moment after one had to wait for the host's journal: its disk may be busy. */
-        bool dirty = done_at_once(f, 3 * PAGE, in, sizeof(in));
-        for (unsigned i = 0; i < 100 && !dirty && tells; i++) {
-            usleep(20000);
-            dirty = done_at_once(f, 3 * PAGE, in, sizeof(in));
-        }
-        bool beside = done_at_once(f, 4 * PAGE, in, sizeof(in)); /* the last page is clean */
-        assert_int_equal(dirty, tells || !refuses);
-        if (refuses) {
-            assert_false(clean);
-            assert_false(beside);
-            assert_false(done_at_once(f, 4 * PAGE + 512, in, 512));
-        }
-        struct op flush = {0}; /* it might be waited for */
-        submit(f->b, &flush, BLOCK_FLUSH, 0, NULL, 0);
-        assert_true(!done_at_once(f, 3 * PAGE, in, PAGE) || !refuses);
-        if (flush.calls == 0) {
-            assert_int_equal(finish(f, &flush), 0);
-        }
-        int fd = open(f->path, O_RDONLY);
-        assert_int_equal(pread(fd, out, sizeof(out), 4 * PAGE), sizeof(out));
-        close(fd);
-        assert_memory_equal(in, out, sizeof(in));
-    }
-}
-
-/* A write that waited all the same: none for a hundred times as long. Being displaced is no waiting. */
-static void waiting_is_noticed(void **state)
-{
-    struct fixture *f = *state;
-    struct pagecache c = {0};
-    struct loop *loop = loop_create(true);
-    uint8_t page[PAGE] = {0};
-    bool tells, refuses;
-    file_system(f->path, &tells, &refuses);
-    evict(f->path); /* nothing is on its way to the disk */
-    assert_int_equal(do_op(f, f->b, BLOCK_WRITE, 0, page, PAGE), 0);
-    int fd = open(f->path, O_RDWR);
-    assert_int_equal(pagecache_takes(&c, loop, fd, 0, PAGE), tells);
-    if (tells) {
-        loop_advance(loop, 7000000);
-        pagecache_written(&c, loop);
-        assert_true(pagecache_takes(&c, loop, fd, 0, PAGE));
-        usleep(1000);
-        loop_advance(loop, 7000000);
-        pagecache_written(&c, loop);
-        loop_advance(loop, 699999999);
-        assert_false(pagecache_takes(&c, loop, fd, 0, PAGE));
-        loop_advance(loop, 1);
-        assert_true(pagecache_takes(&c, loop, fd, 0, PAGE));
-    }
-    close(fd);
-    loop_destroy(loop);
 }
 
 static void fua_scattered_write(void **state)
@@ -797,8 +705,6 @@ int main(void)
         T(way_is_chosen),
         T(many_at_once),
         T(partly_cached),
-        T(dirty_pages),
-        T(waiting_is_noticed),
         T(fua_scattered_write),
         T(discard_makes_holes),
         T(truncated_and_whole_again),
