@@ -201,7 +201,7 @@ def test_reads(m, out):
             d.reset()
         for size in (2, 2046, 2048, 4096, 6142, 6144, 8192):
             m.cmd("memset %#x 0x2000 0x22" % BUFFER)
-            out("%s three into %d" % (name, size), packet(d, make(11, 3), dma=size, ms=5000 if size >= 6144 else 100))
+            out("%s three into %d" % (name, size), packet(d, make(11, 3), dma=size, ms=5000 if size >= 6144 else 300))
             d.reset()
 
 
