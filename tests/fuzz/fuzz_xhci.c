@@ -308,7 +308,7 @@ static void event(struct harness *h, const uint8_t b[8])
     }
 }
 
-/* The line is up exactly when an enabled interrupt is pending, and no message takes its place; nothing that is disabled has a doorbell. */
+/* The line is up exactly when an enabled interrupt is pending. */
 static void check(struct harness *h)
 {
     struct pci_device *pd = pci_find(h->board.pci, DEVFN);
