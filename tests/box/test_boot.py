@@ -304,10 +304,11 @@ vnc = 1
 
     def run_usb2(self):
         """usbversion=2: SeaBIOS finds tablet and keyboard, Linux drives them at high speed, and by UHCI without EHCI's driver."""
+        self.box.check_sh("xl set-parameters guest_loglvl=all")     # else most of the firmware's lines are left out
         guest = self.create("usb2", serial="pty", iso=self.iso(job="interactive"), vga="stdvga", usbversion=2,
                             device_model_args_hvm=["-device", "usb-tablet,bus=usb.0", "-device", "usb-kbd,bus=usb.0"])
         guest.wait_for(r"^GUEST: done\s", 250)
-        bios = self.box.sh("xl dmesg | grep -i 'usb\\|ehci'")[1]
+        bios = self.box.sh("xl dmesg | grep '^(d'")[1]
         self.check("usb2: SeaBIOS drives the keyboard", "USB keyboard initialized" in bios, bios)
         sh = suite.Shell(guest)
         speeds = "cat /sys/bus/usb/devices/[0-9]-[0-9]/speed | xargs"
@@ -321,6 +322,7 @@ vnc = 1
         sh("modprobe ehci-pci; sleep 5", 120)
         self.check("usb2: back at high speed", sh(speeds)[1] == "480 480", sh(speeds))
         self.usb_events("usb2 (again)", sh)
+        self.check_usb_log("usb2 (again)", sh)
         guest.destroy()
 
     def run_usb3(self):
