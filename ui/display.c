@@ -53,6 +53,7 @@ struct display {
     struct timer timer;
     uint64_t interval_ns;
     uint64_t last_ns; /* time of the last refresh */
+    uint64_t kick_ns; /* after the last kick: there is nothing new to see before */
     int unchanged;    /* refreshes in a row */
 
     struct display_cursor_image cursor;
@@ -272,6 +273,7 @@ void display_wanted(struct display *d)
     uint64_t now = loop_now(d->loop, LOOP_HOST);
     uint64_t next = d->last_ns + DISPLAY_REFRESH_NS;
 
+    next = d->kick_ns > next ? d->kick_ns : next;
     arm(d, next > now ? next : now);
 }
 
@@ -282,7 +284,8 @@ void display_kick(struct display *d)
 
     d->unchanged = 0;
     d->interval_ns = DISPLAY_REFRESH_NS;
-    arm(d, next > now + kick_delay_ns ? next : now + kick_delay_ns);
+    d->kick_ns = now + kick_delay_ns;
+    arm(d, next > d->kick_ns ? next : d->kick_ns);
 }
 
 void display_refresh_now(struct display *d)

@@ -155,11 +155,11 @@ static void on_up(void *arg, uint32_t events)
         v->active = true;
         display_viewer_active(v->display, v, true);
     }
-    if (v->active && atomic_load(&v->want_update)) {
-        display_wanted(v->display);
-    }
     if (atomic_exchange(&v->want_kick, false) && v->active) {
         display_kick(v->display);
+    }
+    if (v->active && atomic_load(&v->want_update)) {
+        display_wanted(v->display);
     }
 }
 

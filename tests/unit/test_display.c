@@ -250,6 +250,16 @@ static void test_nobody_wants(void **state)
     assert_int_equal(f->s.refreshes, 1);
     loop_advance(f->loop, 1ull * MS);
     assert_int_equal(f->s.refreshes, 2);
+    /* After input the guest has 5 ms to draw what comes of it, also where the viewer asks at once. */
+    f->w.busy = true;
+    loop_advance(f->loop, 100ull * MS);
+    f->w.busy = false;
+    display_kick(f->d);
+    display_wanted(f->d);
+    loop_advance(f->loop, 4ull * MS);
+    assert_int_equal(f->s.refreshes, 2);
+    loop_advance(f->loop, 1ull * MS);
+    assert_int_equal(f->s.refreshes, 3);
     assert_int_equal(display_add_viewer(f->d, &viewer_ops, &other), 0);
     display_viewer_active(f->d, &other, true);
     f->s.refreshes = 0;
