@@ -3,8 +3,8 @@
  * The Tight encoding of 24-bit colours, without libvncserver: its split into rectangles looks only
  * for areas of one colour, and zlib is most of what it costs. Here a rectangle is cut into strips
  * where the number of colours changes, so that text beside pictures is sent as bits, and ISA-L's
- * igzip packs it, four times as fast as zlib's fastest level. Lossless; for clients that asked for JPEG (a quality level) the library still makes that
- * of strips with many colours.
+ * igzip packs it, four times as fast as zlib's fastest level. Lossless; for clients that asked for
+ * JPEG (a quality level) the library still makes that of strips with many colours.
  *
  * Zlib stream 3 is ours, the library uses 0 to 2.
  */
