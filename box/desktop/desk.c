@@ -8,6 +8,7 @@
  *   cursor 0|1             none, or a block of 16x16 pixels whose upper left is the hot spot
  *   where                  "at X Y": the pointer
  *   end                    ends
+ *   moved X Y              the pointer moved, and where it is now
  *   button N X Y           a button was pressed
  *   text HEX               at the Return key: what was typed since the last one, UTF-8
  *   keys SYM...            and the keysyms that made it, modifiers left out
@@ -195,9 +196,11 @@ static void key(struct desk *k, XKeyEvent *e)
 
 static void events(struct desk *k)
 {
+    char text[64];
+    XEvent e;
+    int x = -1, y = -1;
+
     while (XPending(k->d)) {
-        XEvent e;
-        char text[64];
 
         XNextEvent(k->d, &e);
         if (e.type == KeyPress) {
@@ -206,18 +209,26 @@ static void events(struct desk *k)
             continue;
         } else if (e.type == MappingNotify) {
             XRefreshKeyboardMapping(&e.xmapping);
+        } else if (e.type == MotionNotify) {
+            x = e.xmotion.x_root;
+            y = e.xmotion.y_root;
         } else if (e.type == ButtonPress) {
             snprintf(text, sizeof(text), "button %u %d %d", e.xbutton.button, e.xbutton.x_root,
                      e.xbutton.y_root);
             say(text);
         }
     }
+    if (x >= 0) {
+        snprintf(text, sizeof(text), "moved %d %d", x, y);
+        say(text);
+    }
 }
 
 static void open_window(struct desk *k)
 {
     XSetWindowAttributes a = {.override_redirect = True,
-                              .event_mask = KeyPressMask | ButtonPressMask | ExposureMask};
+                              .event_mask = KeyPressMask | ButtonPressMask | PointerMotionMask |
+                                            ExposureMask};
     int screen;
     XIM im;
     XEvent e;
