@@ -231,6 +231,7 @@ class Viewer:
         self.process = None
         self.left = self.top = 0
         self.log = open(os.path.join(display.dir, type(self).__name__ + ".log"), "wb")
+        display.do("mousemove", 0, 0)       # TigerVNC hears of no movement before the pointer came into its window
         self.start()
 
     def spawn(self, argv):
