@@ -226,6 +226,8 @@ def send(display, words_):
 class Viewer:
     """A viewer's process, the display it is on, and where on that display the guest's picture begins."""
 
+    tolerance = 0
+
     def __init__(self, display, port, folder):
         self.display, self.port, self.folder = display, port, folder
         self.process = None
@@ -239,27 +241,27 @@ class Viewer:
         self.process = subprocess.Popen(argv, env=self.display.env, stdin=subprocess.DEVNULL, stdout=self.log,
                                         stderr=subprocess.STDOUT, start_new_session=True)
 
+    def place(self, screen, want):
+        """Where the picture begins: by its middle row, of so many colours that it is found at most once."""
+        y = want.height // 2
+        at = screen.pixels.find(want.row(0, y, want.width))
+        return (at // 4 % screen.width, at // 4 // screen.width - y) if at >= 0 else None
+
     def find(self, want, seconds=20):
-        """Waits until the whole of that picture is on the display, pixel for pixel, and keeps its place; how it is not, or ""."""
+        """Waits until the whole of that picture is on the display and keeps its place; how it is not, or ""."""
         end = time.monotonic() + seconds
         while True:
-            screen = Picture(xdisplay.WIDTH, xdisplay.HEIGHT, self.display.rows(0, 0, xdisplay.WIDTH, xdisplay.HEIGHT))
-            # A row of many colours, so that it is found at most once.
-            y = want.height // 2
-            row = want.row(0, y, want.width)
-            at = screen.pixels.find(row)
-            if at >= 0:
-                self.left, self.top = at // 4 % screen.width, at // 4 // screen.width - y
-                wrong = [i for i in range(want.height)
-                         if screen.row(self.left, self.top + i, want.width) != want.row(0, i, want.width)]
-                if not wrong:
-                    return ""
-                said = f"{len(wrong)} rows differ, the first {wrong[0]}"
-            else:
-                said = "it is not there"
-            if time.monotonic() > end:
+            size = xdisplay.WIDTH, xdisplay.HEIGHT
+            screen = Picture(*size, self.display.rows(0, 0, *size))
+            at = self.place(screen, want)
+            said = "it is not there"
+            if at:
+                self.left, self.top = at
+                shown = b"".join(screen.row(at[0], at[1] + y, want.width) for y in range(want.height))
+                said = differences(Picture(want.width, want.height, shown), want, self.tolerance)
+            if not said or time.monotonic() > end:
                 return said
-            time.sleep(0.2)
+            time.sleep(0.5)
 
     def point(self, x, y):
         """The pointer to a pixel of the guest's picture."""
@@ -304,9 +306,13 @@ class TightVNC(Viewer):
 
 
 class NoVNC(Viewer):
-    """noVNC in Chromium, its files from a web server on this machine's own address."""
+    """noVNC in Chromium, its files from a web server on this machine's own address. It always takes JPEG."""
 
     server = ws_port = None
+    tolerance = TOLERANCE
+
+    def place(self, screen, want):
+        return (screen.width - want.width) // 2, (screen.height - want.height) // 2
 
     def start(self):
         class Quiet(http.server.SimpleHTTPRequestHandler):
