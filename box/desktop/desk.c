@@ -10,6 +10,7 @@
  *   end                    ends
  *   moved X Y              the pointer moved, and where it is now
  *   button N X Y           a button was pressed
+ *   pressed N              so many keys, modifiers left out, since the last Return key
  *   text HEX               at the Return key: what was typed since the last one, UTF-8
  *   keys SYM...            and the keysyms that made it, modifiers left out
  */
@@ -37,6 +38,7 @@ struct desk {
     Cursor none, block;
     char text[TEXT_MAX], keys[TEXT_MAX];
     size_t text_len, keys_len;
+    unsigned pressed;
 };
 
 static void say(const char *line)
@@ -162,7 +164,7 @@ static void flush_text(struct desk *k)
     }
     printf("\n");
     fflush(stdout);
-    k->text_len = k->keys_len = 0;
+    k->text_len = k->keys_len = k->pressed = 0;
     k->keys[0] = '\0';
 }
 
@@ -179,6 +181,9 @@ static void key(struct desk *k, XKeyEvent *e)
         if (sym == XK_Return) {
             flush_text(k);
             return;
+        }
+        if (!IsModifierKey(sym)) {
+            k->pressed++;
         }
         if (sym != NoSymbol && !IsModifierKey(sym) && k->keys_len < TEXT_MAX - 16) {
             k->keys_len += (size_t)snprintf(k->keys + k->keys_len, 16, " %lx", sym & 0xffffffff);
@@ -199,6 +204,7 @@ static void events(struct desk *k)
     char text[64];
     XEvent e;
     int x = -1, y = -1;
+    unsigned before = k->pressed;
 
     while (XPending(k->d)) {
 
@@ -217,6 +223,10 @@ static void events(struct desk *k)
                      e.xbutton.y_root);
             say(text);
         }
+    }
+    if (k->pressed > before) {
+        snprintf(text, sizeof(text), "pressed %u", k->pressed);
+        say(text);
     }
     if (x >= 0) {
         snprintf(text, sizeof(text), "moved %d %d", x, y);
@@ -259,6 +269,7 @@ static void open_window(struct desk *k)
         fprintf(stderr, "desk: no input method\n");
         exit(1);
     }
+    XAutoRepeatOff(k->d); /* a machine that stands still holds keys for long */
     XMapRaised(k->d, k->w);
     XWindowEvent(k->d, k->w, ExposureMask, &e);
     XSetInputFocus(k->d, k->w, RevertToPointerRoot, CurrentTime);

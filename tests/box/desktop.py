@@ -175,7 +175,10 @@ class Layout:
     def read(display, reader, level):
         """The keys of a level. Each is followed by a Space, which a dead one needs."""
         def line():
-            return reader.stdout.readline().split()[2:]
+            while True:
+                words_ = reader.stdout.readline().split()
+                if words_[1] in ("keys", "text"):
+                    return words_[2:]
 
         done = chord(RETURN, "plain", 0)
         send(display, [w for code in KEYS for w in (*chord(code, level, 0), *done, *chord(SPACE, "plain", 0), *done)])
@@ -201,14 +204,19 @@ def chord(code, level, pause):
     return words_ + [w for c in held[::-1] for w in ("keyup", "--delay", 0, c, "sleep", pause)]
 
 
-def words(keys, level, pause=0.03):
-    """xdotool's words for typing these keys of a level, a Space after each dead one, and Return."""
-    out = []
+def portions(keys, level):
+    """How to type these keys of a level, a Space after each dead one: (xdotool's words, keys pressed so far), each portion
+    for a keyboard's buffer of 16 bytes with room for what is still in it, so that nothing is lost on a slow machine."""
+    size = 2 + sum(4 if code == ALTGR else 2 for code in LEVELS[level])      # bytes of a key with its modifiers
+    out, used, count = [], 0, 0
     for key in keys:
-        out += chord(key.code, level, pause)
-        if key.dead:
-            out += chord(SPACE, "plain", pause)
-    return out + chord(RETURN, "plain", pause)
+        if out and used + size + 2 * key.dead > 12:
+            yield out, count
+            out, used = [], 0
+        out += chord(key.code, level, 0.02) + (chord(SPACE, "plain", 0.02) if key.dead else [])
+        used += size + 2 * key.dead
+        count += 1 + key.dead
+    yield out, count
 
 
 def engraved(level, key):

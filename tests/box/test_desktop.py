@@ -24,7 +24,7 @@ MENU = ("Desktop, kernel drivers (KMS)", "Desktop, no kernel drivers (nomodeset)
         "Desktop, console in the picture GRUB leaves (gfxpayload=keep)")
 GRUB_INK = ((255, 255, 255), (0xaa, 0xaa, 0xaa), (0, 0, 0))     # white, light gray and black, of its menu
 LAYOUTS = ("us", "de", "fr", "jp")
-UP_S, X_S, MOVE_S = 250, 180, 15
+UP_S, X_S, MOVE_S, KEYS_S = 250, 180, 15, 20
 
 
 class Tests(suite.Suite):
@@ -244,8 +244,12 @@ class Tests(suite.Suite):
             keys = [key for key in keys if wanted(level, key)]
             want = "".join(key.text for key in keys)
             desk.seen = len(desk.guest.log)
-            viewer.type(desktop.words(keys, level))
-            found = desk.wait(r"DESK text ([0-9a-f]*)\s", 60, True)
+            for words, count in desktop.portions(keys, level):
+                viewer.type(words)
+                if not desk.wait(rf"DESK pressed {count}\s", KEYS_S, True):
+                    break
+            viewer.type(desktop.chord(desktop.RETURN, "plain", 0.02))
+            found = desk.wait(r"DESK text ([0-9a-f]*)\s", KEYS_S, True)
             got = bytes.fromhex(found[1]).decode("utf-8", "replace") if found else None
             self.check(f"{title}: {name}, {level}: {want}", got == want, f"got {got}")
 
