@@ -219,6 +219,12 @@ def portions(keys, level):
     yield out, count
 
 
+def end(level):
+    """xdotool's words for the Return key after a level. Its modifiers are pressed and released before: Chromium on X says
+    nothing of releases between a dead key and the next one, so that they may be down for a guest of noVNC."""
+    return [w for code in LEVELS[level] for w in chord(code, "plain", 0.02)] + chord(RETURN, "plain", 0.02)
+
+
 def engraved(level, key):
     """True for what keyboards of its country show; X has more on the third and fourth level than any other system."""
     return level in ("plain", "Shift") or key.text.isascii() or key.text == "\u20ac"

@@ -254,7 +254,7 @@ class Tests(suite.Suite):
                 viewer.type(words)
                 if not desk.wait(rf"DESK pressed {count}\s", KEYS_S, True):
                     break
-            viewer.type(desktop.chord(desktop.RETURN, "plain", 0.02))
+            viewer.type(desktop.end(level))
             found = desk.wait(r"DESK text ([0-9a-f]*)\s", KEYS_S, True)
             got = bytes.fromhex(found[1]).decode("utf-8", "replace") if found else None
             self.check(f"{title}: {name}, {level}: {want}", got == want, f"got {got}")
