@@ -227,7 +227,7 @@ def end(level):
 
 def engraved(level, key):
     """True for what keyboards of its country show; X has more on the third and fourth level than any other system."""
-    return level in ("plain", "Shift") or key.text.isascii() or key.text == "\u20ac"
+    return level in ("plain", "Shift") or not key.dead and (key.text.isascii() or key.text == "\u20ac")
 
 
 def send(display, words_):
