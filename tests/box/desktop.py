@@ -16,6 +16,7 @@ import typing
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.append(os.path.join(HERE, "..", "board"))
 import xdisplay  # noqa: E402
+from harness import Failure  # noqa: E402, F401
 
 COLUMNS, ROWS, CURSOR, NOISE = 16, 12, 16, (192, 128)
 TOLERANCE = 8       # of a colour's 8 bits, where the guest's screen has 5 or 6
@@ -219,7 +220,7 @@ def portions(keys, level):
     yield out, count
 
 
-def end(level):
+def finish(level):
     """xdotool's words for the Return key after a level. Its modifiers are pressed and released before: Chromium on X says
     nothing of releases between a dead key and the next one, so that they may be down for a guest of noVNC."""
     return [w for code in LEVELS[level] for w in chord(code, "plain", 0.02)] + chord(RETURN, "plain", 0.02)
@@ -247,8 +248,11 @@ class Viewer:
         self.process = None
         self.left = self.top = 0
         self.log = open(os.path.join(display.dir, type(self).__name__ + ".log"), "wb")
-        display.do("mousemove", 0, 0)       # TigerVNC hears of no movement before the pointer came into its window
         self.start()
+
+    def start(self):
+        """Starts it and waits for its window."""
+        raise NotImplementedError
 
     def spawn(self, argv):
         """Starts its program."""
@@ -308,7 +312,7 @@ class TigerVNC(Viewer):
     def start(self):
         self.spawn(["xtigervncviewer", "-RemoteResize=0", "-AutoSelect=0", "-PreferredEncoding=ZRLE", "-FullColour=1",
                     "-AcceptClipboard=0", "-SendClipboard=0", "-SendPrimary=0", f"127.0.0.1::{self.port}"])
-        self.window = self.display.window(".* - TigerVNC")
+        self.display.window(".* - TigerVNC")
 
 
 class TightVNC(Viewer):
@@ -316,7 +320,7 @@ class TightVNC(Viewer):
 
     def start(self):
         self.spawn(["xtightvncviewer", "-encodings", "hextile raw", "-nojpeg", f"127.0.0.1::{self.port}"])
-        self.window = self.display.window("TightVNC: ")
+        self.display.window("TightVNC: ")
 
 
 class NoVNC(Viewer):
@@ -338,13 +342,13 @@ class NoVNC(Viewer):
         handler = functools.partial(Quiet, directory=os.path.join(self.folder, "novnc"))
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        url = (f"http://127.0.0.1:{self.server.server_port}/vnc.html?host=127.0.0.1&port={self.ws_port or self.port}&path=&autoconnect=1"
-               "&resize=off&quality=9&reconnect=0&show_dot=0")
+        url = (f"http://127.0.0.1:{self.server.server_port}/vnc.html?host=127.0.0.1&port={self.ws_port or self.port}"
+               "&path=&autoconnect=1&resize=off&quality=9&reconnect=0&show_dot=0")
         self.spawn(["chromium", "--no-sandbox", "--kiosk", "--disable-gpu", "--no-first-run", "--disable-sync",
                     "--disable-background-networking", "--disable-component-update", "--disable-extensions",
                     "--force-device-scale-factor=1", "--password-store=basic", "--user-data-dir=" +
                     os.path.join(self.display.dir, "chromium"), url])
-        self.window = self.display.window(".* - noVNC")
+        self.display.window(".* - noVNC")
 
     def close(self):
         super().close()

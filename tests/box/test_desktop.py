@@ -23,6 +23,8 @@ KMS, NO_KMS, KEEP = range(3)        # GRUB's menu, box/desktop/grub.cfg
 MENU = ("Desktop, kernel drivers (KMS)", "Desktop, no kernel drivers (nomodeset)",
         "Desktop, console in the picture GRUB leaves (gfxpayload=keep)")
 GRUB_INK = ((255, 255, 255), (0xaa, 0xaa, 0xaa), (0, 0, 0))     # white, light gray and black, of its menu
+# In the X server's log: of what is not on the CD, and of drivers tried that leave the card to the kernel's.
+HARMLESS = "dbus-core|AIGLX|GLX|error, .NI|does not exist|kernel module claiming|until it has been unloaded"
 LAYOUTS = ("us", "de", "fr", "jp")
 UP_S, X_S, MOVE_S, KEYS_S = 250, 180, 15, 20
 
@@ -55,6 +57,12 @@ class Tests(suite.Suite):
         """None. The viewers are installed here, before a box starts."""
         subprocess.run([os.path.join(xenbox.TOP, "setup.sh"), "desktop"], check=True)
         return {}
+
+    def one(self, name):
+        try:
+            super().one(name)
+        except desktop.Failure as e:        # of the display that viewers are on
+            self.check(name, False, e)
 
     # -- helpers --------------------------------------------------------------------------------------
 
@@ -153,8 +161,7 @@ class Tests(suite.Suite):
         if not self.check(f"{title}: starts", status == 0, out):
             return None
         width, height, bits = map(int, desk.wait(r"DESK up (\d+) (\d+) (\d+)", X_S).groups())
-        log = desk.sh(f"grep -c '{server or driver}(0): ' /tmp/Xorg.log; grep -F '(EE)' /tmp/Xorg.log | "
-                      "grep -vE 'dbus-core|AIGLX|GLX|error, .NI|does not exist|kernel module claiming|until it has been unloaded'")[1]
+        log = desk.sh(f"cd /tmp; grep -c '{server or driver}(0): ' Xorg.log; grep -F '(EE)' Xorg.log | grep -vE '{HARMLESS}'; cd /")[1]
         self.check(f"{title}: the driver has the screen, in {width}x{height}, {bits} bits, without errors",
                    re.fullmatch(r"[1-9]\d*", log) and mode in ("", f"{width}x{height}") and bits in (16, 24), log)
         desk.tell("draw", "drawn")
@@ -254,7 +261,7 @@ class Tests(suite.Suite):
                 viewer.type(words)
                 if not desk.wait(rf"DESK pressed {count}\s", KEYS_S, True):
                     break
-            viewer.type(desktop.end(level))
+            viewer.type(desktop.finish(level))
             found = desk.wait(r"DESK text ([0-9a-f]*)\s", KEYS_S, True)
             got = bytes.fromhex(found[1]).decode("utf-8", "replace") if found else None
             self.check(f"{title}: {name}, {level}: {want}", got == want, f"got {got}")
@@ -270,7 +277,8 @@ class Tests(suite.Suite):
                                         0, 0, desktop.xdisplay.WIDTH, desktop.xdisplay.HEIGHT),
                                    stdout=subprocess.PIPE, check=True).stdout)
         width, height = size
-        places = [(50, 60), (0, 0), (width - 1, height - 1), (3, 5), (width // 2, height // 2), (width - 1, 0), (0, height - 1), (411, 300)]
+        places = [(50, 60), (0, 0), (width - 1, height - 1), (3, 5), (width // 2, height // 2), (width - 1, 0),
+                  (0, height - 1), (411, 300)]
         viewer.point(70, 80)
         viewer.click(1)     # TigerVNC's viewer sends no movement before the first click
         self.check(f"{title}: the first click", desk.wait(r"DESK button 1 70 80\s", MOVE_S, True), desk.guest.log[-200:])
