@@ -293,8 +293,8 @@ int main(void)
                              {.fd = ConnectionNumber(k.d), .events = POLLIN}};
         ssize_t n;
 
+        /* Sends what waits, too. XFlush() would take events in that poll() knows nothing of. */
         events(&k);
-        XFlush(k.d);
         if (poll(p, 2, -1) < 0 || !(p[0].revents & (POLLIN | POLLHUP))) {
             continue;
         }
