@@ -104,7 +104,7 @@ class Tests(suite.Suite):
         def lines(rfb):
             if (rfb.width, rfb.height) != (1024, 768):
                 return None
-            return [line.strip("* ") for line in rfb.text(self.font, (8, 16), (2, 10), 150)]
+            return [line.strip("*| ") for line in rfb.text(self.font, (8, 16), (2, 10), 150)]
 
         def menu(rfb):
             return rfb if set(MENU[1:]) <= set(lines(rfb) or ()) else None
