@@ -216,7 +216,9 @@ int input_position(int64_t pixel, int size)
         return 0;
     }
     pixel = pixel < 0 ? 0 : pixel > size - 1 ? size - 1 : pixel;
-    return (int)((pixel * ABS_MAX_POS + (size - 1) / 2) / (size - 1));
+    /* Rounded up: libinput divides 32768 steps among the pixels and rounds down; the nearest step
+     * would often belong to the pixel before. */
+    return (int)((pixel * ABS_MAX_POS + size - 2) / (size - 1));
 }
 
 void input_set_size(struct input *in, int width, int height)

@@ -583,7 +583,7 @@ static int on_qemu(struct vnc_client *c, const uint8_t *m, size_t len)
     if (code == 0) {
         vnc_keys_symbol(c, be32(m + 4), be16(m + 2) != 0);
     } else {
-        vnc_keys_raw(c, code, be16(m + 2) != 0);
+        vnc_keys_raw(c, code, be32(m + 4), be16(m + 2) != 0);
     }
     return 12;
 }

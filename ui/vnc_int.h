@@ -272,8 +272,8 @@ bool vnc_ws_unsent(const struct vnc_client *c);
 /* Has a close frame sent after what waits. */
 void vnc_ws_close(struct vnc_client *c, int code);
 
-/* vnc_keys.c: one client's keyboard. A key as the protocol numbers it (any value), or what it means
- * (X keysym). */
-void vnc_keys_raw(struct vnc_client *c, uint32_t code, bool down);
+/* vnc_keys.c: one client's keyboard. A key as the protocol numbers it (any value) with what it means
+ * to the client's user (X keysym, 0: nothing), or only what it means. */
+void vnc_keys_raw(struct vnc_client *c, uint32_t code, uint32_t keysym, bool down);
 void vnc_keys_symbol(struct vnc_client *c, uint32_t keysym, bool down);
 void vnc_keys_release_all(struct vnc_client *c);

@@ -53,14 +53,22 @@ static void send_key(struct vnc_client *c, uint8_t key, bool down)
     vnc_ui_kick(c->ui);
 }
 
-void vnc_keys_raw(struct vnc_client *c, uint32_t code, bool down)
+static const uint8_t modifiers[] = {KEY_LSHIFT, KEY_RSHIFT, KEY_ALTGR, KEY_LCTRL};
+
+void vnc_keys_raw(struct vnc_client *c, uint32_t code, uint32_t keysym, bool down)
 {
     if (code == KEY_SYSRQ) {
         /* Viewers on X send this for the one key; the keyboard decides by Alt what it means. */
         code = INPUT_KEY_PRINT;
     }
-    if (code < 256) {
-        send_key(c, (uint8_t)code, down);
+    if (code >= 256) {
+        return;
+    }
+    send_key(c, (uint8_t)code, down);
+    if (down && keysym == 0 && memchr(modifiers, (int)code, sizeof(modifiers)) == NULL) {
+        /* A dead key in a browser has no keysym, and Chromium on X never says that it was let go:
+         * held, it would be dead for good. */
+        send_key(c, (uint8_t)code, false);
     }
 }
 
@@ -74,8 +82,6 @@ void vnc_keys_release_all(struct vnc_client *c)
 }
 
 /* ---- characters ---- */
-
-static const uint8_t modifiers[] = {KEY_LSHIFT, KEY_RSHIFT, KEY_ALTGR, KEY_LCTRL};
 
 /* Makes exactly these (KEYMAP_*) of Shift and AltGr be held. Right Alt is left alone where it is
  * plain Alt to the guest and to the client. Left Control with AltGr is how Windows says AltGr. */

@@ -175,7 +175,7 @@ class Rfb:
         """The screen's text, a list of lines: each cell becomes the character whose glyph is nearest to it.
 
         font: bytes, 16 per character (see vga_font). cell: (9, 16) in VGA text modes, (8, 16) on a Linux fbcon.
-        border: pixels around the text; 8 in isolinux's graphical menu.
+        border: pixels around the text; 8 in isolinux's graphical menu, beside and above it (2, 10) in GRUB's 1024x768.
         ink: grey level from which a pixel is part of a letter, where the ground is a picture; default: what is not
         as the cell's corner is.
         """
@@ -183,9 +183,10 @@ class Rfb:
         known = {}
         lines = []
         words = memoryview(self.pixels).cast("I")
-        for top in range(border, self.height - border - cell[1] + 1, cell[1]):
+        across, above = border if isinstance(border, tuple) else (border, border)
+        for top in range(above, self.height - above - cell[1] + 1, cell[1]):
             line = []
-            for left in range(border, self.width - border - cell[0] + 1, cell[0]):
+            for left in range(across, self.width - across - cell[0] + 1, cell[0]):
                 rows = [words[(top + y) * self.width + left:(top + y) * self.width + left + 8].tolist() for y in range(16)]
                 ground = rows[0][0]
                 if ink is None:

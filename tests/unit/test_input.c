@@ -144,6 +144,32 @@ static void absolute_becomes_pixels(void **state)
     loop_destroy(loop);
 }
 
+/* Guests turn positions of 32768 steps into pixels in ways of their own: to the nearest or down, with the last step on
+ * the last pixel or (libinput) with as many steps for each. X adds a step of 65536 that is lost. */
+static void positions_are_pixels(void **state)
+{
+    static const int sizes[] = {2,    320,  480,  600,  640,  720,  768,  800, 1024,
+                                1050, 1280, 1366, 1600, 1920, 2560, 4096, 8192};
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        int64_t n = sizes[i];
+
+        for (int64_t pixel = 0; pixel < n; pixel++) {
+            int64_t v = input_position(pixel, (int)n);
+
+            assert_in_range(v, 0, 32767);
+            assert_int_equal((v * (n - 1) * 2 + 32767) / (2 * 32767), pixel);
+            assert_int_equal(v * (n - 1) / 32767, pixel);
+            assert_int_equal(v * n / 32768, pixel);
+            assert_int_equal(v * 65535 * n / (32768LL * 65536), pixel);
+        }
+        assert_int_equal(input_position(-1, (int)n), 0);
+        assert_int_equal(input_position(n, (int)n), 32767);
+    }
+    assert_int_equal(input_position(0, 1), 0);
+}
+
 /* Inactive devices get nothing; a release reaches all keyboards, and the pointer that is left behind lets go. */
 static void inactive_devices(void **state)
 {
@@ -349,6 +375,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(routes_to_the_last_device),
         cmocka_unit_test(absolute_becomes_pixels),
+        cmocka_unit_test(positions_are_pixels),
         cmocka_unit_test(inactive_devices),
         cmocka_unit_test(queue_merges_moves),
         cmocka_unit_test(full_queue_keeps_releases),

@@ -643,7 +643,7 @@ static void test_full_screen(void **state)
         }
     }
     motion(&w, 2 * 511 + 1, 84 + 2 * 150, 0, 0);
-    got_pointer(&w, false, 32767, (150 * 32767 + 149) / 299, 0, 0);
+    got_pointer(&w, false, 32767, (150 * 32767 + 298) / 299, 0, 0);
     /* A part that changes is drawn where all of it would have been. */
     w.f->width = 700;
     w.f->height = 500;

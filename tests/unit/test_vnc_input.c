@@ -296,12 +296,53 @@ static void test_no_altgr(void **state)
     hang_up(&c);
 }
 
+static void send_raw(struct client *c, uint8_t code, uint32_t keysym, bool down)
+{
+    const uint8_t m[12] = {255,
+                           0,
+                           0,
+                           down,
+                           (uint8_t)(keysym >> 24),
+                           (uint8_t)(keysym >> 16),
+                           (uint8_t)(keysym >> 8),
+                           (uint8_t)keysym,
+                           0,
+                           0,
+                           0,
+                           code};
+
+    put(c, m, 12);
+}
+
+/* noVNC in Chromium says of a dead key that it was pressed, and no more. */
+static void test_raw_dead_keys(void **state)
+{
+    static const int32_t ext[] = {0, -258};
+    struct fixture *f = *state;
+    struct vnc_config cfg = config();
+    struct client c;
+
+    serve(f, &cfg);
+    join(f, &c);
+    set_encodings(&c, ext, 2);
+    assert_true(converge(&c));
+    send_raw(&c, 0x29, 0, true);
+    send_raw(&c, 0x12, 'e', true);
+    send_raw(&c, 0x12, 'e', false);
+    send_raw(&c, 0x2a, 0, true); /* a modifier's keysym may be unknown: held it is all the same */
+    send_raw(&c, 0x29, 0, true);
+    send_raw(&c, 0x2a, 0, false);
+    send_raw(&c, 0x29, 0, false); /* another browser says it */
+    expect_keys(&c, NULL, 0, "29+ 29- 12+ 12- 2a+ 29+ 29- 2a-");
+    hang_up(&c);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_leds),       T(test_leds_flood), T(test_motion_change),
-        T(test_characters), T(test_no_altgr),
+        T(test_characters), T(test_no_altgr),   T(test_raw_dead_keys),
     };
 
     signal(SIGPIPE, SIG_IGN);
