@@ -33,7 +33,8 @@ HARMLESS = re.compile(r"Speculative Return|ACPI: Early table checksum|ERST|BERT|
                       r"integrity|ima:|blacklist|PM: RTC|Fallback order|Built .* zonelists|clocksource|"
                       r"x86/mm|TPM|Loading compiled-in|pcspkr|LSM|hpet|KASLR|errors=|max_loop|Key type|"
                       r"print_fatal|kfence|Error recovery|AMD-Vi|debug|calibrate_delay|AMD Zen1|and report a bug|"
-                      r"TLB invalidation policy|Limiting direct PCI/PCI|Invalid max_queues", re.I)
+                      r"TLB invalidation policy|Limiting direct PCI/PCI|Invalid max_queues|"
+                      r"ehci_hcd should always be loaded before", re.I)
 
 
 def fuzzy(text, line):
