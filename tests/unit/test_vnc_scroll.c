@@ -244,6 +244,21 @@ static void drawn(struct fixture *f)
     assert_int_equal(f->changed.w, 0);
 }
 
+/* Reads the next update; who answers is given turns until one is there. */
+static bool answered(struct fixture *f, struct client *c)
+{
+    for (uint64_t end = now_ms() + TIMEOUT_MS; now_ms() < end;) {
+        uint8_t first;
+
+        if (recv(c->fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) == 1) {
+            return read_update(c);
+        }
+        (void)vnc_ui_turn(f->v->ui, 0);
+        turn(f);
+    }
+    return false;
+}
+
 /* A movement found while another message goes out is sent after it, unless the picture changes once more. */
 static void test_put_off(void **state)
 {
@@ -274,7 +289,7 @@ static void test_put_off(void **state)
         request(&c, false);
         assert_true(vnc_ui_turn(f->v->ui, 0));
         do { /* the light, at first */
-            assert_true(read_update(&c));
+            assert_true(answered(f, &c));
         } while (memcmp(c.picture, f->picture, 128 * 150 * 4) != 0);
         request(&c, true);
         assert_true(vnc_ui_turn(f->v->ui, 0));
@@ -283,7 +298,7 @@ static void test_put_off(void **state)
         f->v->leds ^= 4;
         assert_true(vnc_ui_turn(f->v->ui, 0));
         assert_int_equal(served->copy.to.h, 134);
-        assert_true(read_update(&c)); /* the light */
+        assert_true(answered(f, &c)); /* the light */
         if (again) {
             f->v->ui->scroll_skip = 1;
             noise(f->picture, (struct rect){3, 3, 5, 5}, 128);
@@ -293,7 +308,7 @@ static void test_put_off(void **state)
         assert_true(vnc_ui_turn(f->v->ui, 0));
         assert_int_equal(served->copy.to.h, 0);
         c.copied = 0;
-        assert_true(read_update(&c));
+        assert_true(answered(f, &c));
         assert_int_equal(c.copied, again ? 0 : 128 * 134);
         assert_memory_equal(c.picture, f->picture, 128 * 150 * 4);
     }
