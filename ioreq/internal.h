@@ -74,7 +74,6 @@ struct platform {
     unsigned spin_look;     /* turns between two looks at descriptors */
     unsigned spin_gap;      /* mean gap between requests that waiting found, in turns */
     unsigned spin_unlooked; /* turns since descriptors were looked at */
-    long spin_displaced;    /* how often this thread had lost its CPU, at the last count */
     struct {
         uint64_t wakeups, requests, buffered, spin_hits, spin_misses;
     } stats; /* traced at the end */

@@ -499,18 +499,12 @@ void server_spin_learn(struct platform *p, bool found, bool displaced, unsigned 
     }
 }
 
-/* Whether this thread lost its CPU to another one since the last call. */
-static bool was_displaced(struct platform *p)
+/* How often this thread has lost its CPU to another one, ever. */
+static long times_displaced(void)
 {
     struct rusage u;
-    bool displaced;
 
-    if (getrusage(RUSAGE_THREAD, &u) != 0) {
-        return false;
-    }
-    displaced = u.ru_nivcsw != p->spin_displaced;
-    p->spin_displaced = u.ru_nivcsw;
-    return displaced;
+    return getrusage(RUSAGE_THREAD, &u) == 0 ? u.ru_nivcsw : 0;
 }
 
 /* Looks for the next request until it is there, or for as long as it pays, or until the loop has
@@ -524,6 +518,7 @@ static enum spin_end spin(struct platform *p, unsigned *waited)
     unsigned unlooked = p->spin_unlooked;
     enum spin_end end = SPIN_MISS;
     bool yielded = false; /* in the turn before */
+    long displaced = 0;   /* ... what times_displaced() was then: only that one tells anything */
     unsigned i;
 
     /* After a miss the gaps are not what they were: only a long look can find the new ones. */
@@ -547,6 +542,7 @@ static enum spin_end spin(struct platform *p, unsigned *waited)
                 break;
             }
             p->spin_look += p->spin_look < SPIN_LOOK_MAX_US * per_us ? p->spin_look / 8 + 1 : 0;
+            displaced = times_displaced();
             sched_yield();
             yielded = true;
         }
@@ -554,7 +550,8 @@ static enum spin_end spin(struct platform *p, unsigned *waited)
     p->spin_unlooked = unlooked;
     *waited += i;
     if (end != SPIN_WORK) {
-        server_spin_learn(p, end == SPIN_HIT, end == SPIN_HIT && yielded && was_displaced(p), i);
+        server_spin_learn(p, end == SPIN_HIT,
+                          end == SPIN_HIT && yielded && times_displaced() != displaced, i);
     }
     return end;
 }
