@@ -217,7 +217,7 @@ class Tests(suite.Suite):
         desk = self.boot("stdvga", KMS, grub=True, vga="stdvga")
         self.x(desk, "stdvga", "any", 24, server="modeset")
         desk.sh("x end")
-        self.x(desk, "stdvga", "modesetting", 16, "1280x1024", "modeset")
+        self.x(desk, "stdvga", "modesetting", 24, "1280x1024", "modeset")
         desk.guest.destroy()
 
     def run_stdvga_user(self):
