@@ -7,8 +7,7 @@ import time
 import fakexen
 import pcibus
 from harness import compare, ours
-import rfb
-from test_uhci import Controller as Uhci, cpu_ticks, inside_pixel, switches
+from test_uhci import Controller as Uhci, cpu_ticks, inside_pixel, point, switches
 
 CMD, STS, INTR, FRINDEX, SEGMENT, PERIODIC, ASYNC, CONFIG, PORTSC = (0x20, 0x24, 0x28, 0x2c, 0x30, 0x34, 0x38, 0x60,
                                                                      0x64)
@@ -314,17 +313,10 @@ def test_viewer_to_tablet(m, out):
     """What a VNC viewer's pointer does arrives as an absolute report."""
     c = attach(m)
     out("nothing yet", c.token(INT_QTD) & ACTIVE)
-    viewer = rfb.Rfb(rfb.port_of(m))
-    w, h = viewer.width - 1, viewer.height - 1
-    for name, x, y, buttons in (("corner", w, h, 0), ("origin", 0, 0, 0), ("left", 0, 0, 1), ("drag", w, 0, 1),
-                                ("release", w, 0, 0), ("right", w, 0, 4), ("no right", w, 0, 0),
-                                ("middle", w, 0, 2), ("no middle", w, 0, 0)):
-        viewer.pointer(x, y, buttons)
-        out(name, c.report())
+    def again():
         c.wr(STS, 1)
         c.poll(1)
-        time.sleep(0.02)
-    viewer.close()
+    point(m, out, c, again)
 
 
 def idle_cost(m):

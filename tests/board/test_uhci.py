@@ -231,6 +231,20 @@ def inside_pixel(peer, mine):
     return a[0] == b[0] and a[3] == b[3] and all(0 <= y - x < 32768 // 400 for x, y in zip(a[1:3], b[1:3]))
 
 
+def point(m, out, c, again):
+    """A VNC viewer points and clicks; each comes as a report of the tablet that c polls. again(): polls for the next one."""
+    viewer = rfb.Rfb(rfb.port_of(m))
+    w, h = viewer.width - 1, viewer.height - 1
+    for name, x, y, buttons in (("corner", w, h, 0), ("origin", 0, 0, 0), ("left", 0, 0, 1), ("drag", w, 0, 1),
+                                ("release", w, 0, 0), ("right", w, 0, 4), ("no right", w, 0, 0),
+                                ("middle", w, 0, 2), ("no middle", w, 0, 0)):
+        viewer.pointer(x, y, buttons)
+        out(name, c.report())
+        again()
+        time.sleep(0.02)
+    viewer.close()
+
+
 @compare([("corner|drag|.*release|.*right|.*middle", inside_pixel,
            "the last pixel is 32767: guests scale and round down, and come to the pixel before it with "
            "the peer's x * 32767 / width")],
@@ -239,17 +253,10 @@ def test_viewer_to_tablet(m, out):
     """What a VNC viewer's pointer does arrives as an absolute report."""
     c = attach(m)
     out("nothing yet", c.status(INT_TD) & ACTIVE)
-    viewer = rfb.Rfb(rfb.port_of(m))
-    w, h = viewer.width - 1, viewer.height - 1
-    for name, x, y, buttons in (("corner", w, h, 0), ("origin", 0, 0, 0), ("left", 0, 0, 1), ("drag", w, 0, 1),
-                                ("release", w, 0, 0), ("right", w, 0, 4), ("no right", w, 0, 0),
-                                ("middle", w, 0, 2), ("no middle", w, 0, 0)):
-        viewer.pointer(x, y, buttons)
-        out(name, c.report())
+    def again():
         c.wr(USBSTS, 1)
         c.poll(1)
-        time.sleep(0.02)
-    viewer.close()
+    point(m, out, c, again)
 
 
 def cpu_ticks(pid):

@@ -5,8 +5,7 @@ import time
 
 import pcibus
 from harness import compare, ours
-import rfb
-from test_uhci import HID_PART, VERSIONS, cpu_ticks, inside_pixel, switches
+from test_uhci import HID_PART, VERSIONS, cpu_ticks, inside_pixel, point, switches
 
 DCBAA, COMMANDS, ERST, EVENTS, INPUT, CONTEXTS, BUF, RINGS = (0x100000, 0x101000, 0x102000, 0x103000, 0x104000,
                                                               0x108000, 0x120000, 0x140000)
@@ -379,16 +378,7 @@ def test_viewer_to_tablet(m, out):
     """What a VNC viewer's pointer does arrives as an absolute report."""
     c = attach(m)
     out("nothing yet", c.next_event())
-    viewer = rfb.Rfb(rfb.port_of(m))
-    w, h = viewer.width - 1, viewer.height - 1
-    for name, x, y, buttons in (("corner", w, h, 0), ("origin", 0, 0, 0), ("left", 0, 0, 1), ("drag", w, 0, 1),
-                                ("release", w, 0, 0), ("right", w, 0, 4), ("no right", w, 0, 0),
-                                ("middle", w, 0, 2), ("no middle", w, 0, 0)):
-        viewer.pointer(x, y, buttons)
-        out(name, c.report())
-        c.poll()
-        time.sleep(0.02)
-    viewer.close()
+    point(m, out, c, c.poll)
 
 
 @compare(**usb("tablet,port=3", "kbd", controller="nec-usb-xhci,id=usb,p2=6,p3=2"))

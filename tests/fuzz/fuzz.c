@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ui/input.h"
+
 struct input {
     const uint8_t *p;
     size_t left;
@@ -91,7 +93,8 @@ static bool pick_bar(struct harness *h, struct input *in, const struct fuzz_devi
     return true;
 }
 
-static void access_bus(struct harness *h, struct input *in, enum bus_space space, uint64_t addr, uint8_t op)
+static void access_bus(struct harness *h, struct input *in, enum bus_space space, uint64_t addr,
+                       uint8_t op)
 {
     static uint8_t block[4096 + 8];
     struct bus *bus = h->board.bus;
@@ -211,4 +214,37 @@ int fuzz_run(const struct fuzz_device *dev, const uint8_t *data, size_t size)
         dev->teardown();
     }
     return 0;
+}
+
+/* ---- the input router, as a device ---- */
+
+static void router_reset(void *dev)
+{
+    (void)dev;
+}
+
+static int router_state(void *dev, struct save_stream *s)
+{
+    (void)dev;
+    return s->error;
+}
+
+static void router_gone(void *dev)
+{
+    input_destroy(dev);
+}
+
+struct input *fuzz_input(struct harness *h)
+{
+    static const struct device_ops ops = {.name = "input",
+                                          .version = 1,
+                                          .reset = router_reset,
+                                          .state = router_state,
+                                          .destroy = router_gone};
+    struct input *in = input_create(h->loop);
+
+    if (in == NULL || board_add_device(&h->board, &ops, in) != 0) {
+        abort();
+    }
+    return in;
 }

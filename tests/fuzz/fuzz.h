@@ -14,6 +14,8 @@
 
 enum { FUZZ_MAX_OPS = 2000 };
 
+struct input;
+
 struct fuzz_range {
     uint64_t base;
     uint32_t len; /* 0 ends the table */
@@ -31,6 +33,9 @@ struct fuzz_device {
     /* Optional: frees what setup() made outside the board, after the board is gone. */
     void (*teardown)(void);
 };
+
+/* An input router that goes after the devices and before the loop: as a device that was created first. */
+struct input *fuzz_input(struct harness *h);
 
 int fuzz_run(const struct fuzz_device *dev, const uint8_t *data, size_t size);
 

@@ -37,29 +37,6 @@ static struct input *input;
 static struct usb_bus *bus, *companion[COMPANIONS];
 static struct usb_device *d[2];
 
-/* The router goes after the devices and before the loop: as a device that was created first. */
-static void router_reset(void *dev)
-{
-    (void)dev;
-}
-
-static int router_state(void *dev, struct save_stream *s)
-{
-    (void)dev;
-    return s->error;
-}
-
-static void router_gone(void *dev)
-{
-    input_destroy(dev);
-}
-
-static const struct device_ops router_ops = {.name = "input",
-                                             .version = 1,
-                                             .reset = router_reset,
-                                             .state = router_state,
-                                             .destroy = router_gone};
-
 static void poke(struct harness *h, uint32_t addr, uint32_t v)
 {
     memcpy(h->plat.ram + addr, &v, sizeof(v));
@@ -130,9 +107,8 @@ static void start(struct harness *h)
 
 static void setup(struct harness *h)
 {
-    input = input_create(h->loop);
-    if (input == NULL || board_add_device(&h->board, &router_ops, input) != 0 ||
-        ehci_create(&h->board, DEVFN, EHCI_ICH9, &bus) != 0) {
+    input = fuzz_input(h);
+    if (ehci_create(&h->board, DEVFN, EHCI_ICH9, &bus) != 0) {
         abort();
     }
     for (unsigned i = 0; i < COMPANIONS; i++) {

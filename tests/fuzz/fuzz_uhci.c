@@ -33,29 +33,6 @@ enum {
 
 static struct input *input;
 
-/* The router goes after the devices and before the loop: as a device that was created first. */
-static void router_reset(void *dev)
-{
-    (void)dev;
-}
-
-static int router_state(void *dev, struct save_stream *s)
-{
-    (void)dev;
-    return s->error;
-}
-
-static void router_gone(void *dev)
-{
-    input_destroy(dev);
-}
-
-static const struct device_ops router_ops = {.name = "input",
-                                             .version = 1,
-                                             .reset = router_reset,
-                                             .state = router_state,
-                                             .destroy = router_gone};
-
 static void poke(struct harness *h, uint32_t addr, uint32_t v)
 {
     memcpy(h->plat.ram + addr, &v, sizeof(v));
@@ -98,9 +75,8 @@ static void setup(struct harness *h)
     struct acpi_gpe *gpe;
     char err[128];
 
-    input = input_create(h->loop);
-    if (input == NULL || board_add_device(&h->board, &router_ops, input) != 0 ||
-        acpi_gpe_create(&h->board, &cfg, &gpe) != 0 ||
+    input = fuzz_input(h);
+    if (acpi_gpe_create(&h->board, &cfg, &gpe) != 0 ||
         board_usb_create(&h->board, &o, input, gpe, &usb, err, sizeof(err)) != 0) {
         abort();
     }

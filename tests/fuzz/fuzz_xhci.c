@@ -37,29 +37,6 @@ static struct usb_device *d[2];
 static unsigned command_at, ring_at[SLOTS][8];
 static bool command_cycle, ring_cycle[SLOTS][8];
 
-/* The router goes after the devices and before the loop: as a device that was created first. */
-static void router_reset(void *dev)
-{
-    (void)dev;
-}
-
-static int router_state(void *dev, struct save_stream *s)
-{
-    (void)dev;
-    return s->error;
-}
-
-static void router_gone(void *dev)
-{
-    input_destroy(dev);
-}
-
-static const struct device_ops router_ops = {.name = "input",
-                                             .version = 1,
-                                             .reset = router_reset,
-                                             .state = router_state,
-                                             .destroy = router_gone};
-
 static void poke(struct harness *h, uint32_t addr, uint32_t v)
 {
     memcpy(h->plat.ram + addr, &v, sizeof(v));
@@ -148,9 +125,8 @@ static void setup(struct harness *h)
 {
     const struct xhci_config cfg = {.devfn = DEVFN, .usb2_ports = 3, .usb3_ports = 2};
 
-    input = input_create(h->loop);
-    if (input == NULL || board_add_device(&h->board, &router_ops, input) != 0 ||
-        xhci_create(&h->board, &cfg, &bus) != 0 ||
+    input = fuzz_input(h);
+    if (xhci_create(&h->board, &cfg, &bus) != 0 ||
         usb_hid_create(&h->board, USB_HID_TABLET, input, &d[0]) != 0 ||
         usb_hid_create(&h->board, USB_HID_KEYBOARD, input, &d[1]) != 0 ||
         usb_bus_plug(bus, USB_ANY_PORT, d[0]) != 0 || usb_bus_plug(bus, USB_ANY_PORT, d[1]) != 0) {
