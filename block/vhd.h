@@ -107,6 +107,7 @@ struct vhd {
     uint64_t next_pos;   /* new blocks go here or behind */
     uint64_t unclean_end; /* below, a new block may find something else than zeros */
     uint64_t footer_pos;  /* of the last footer; 0: none is kept */
+    bool no_first;        /* when opened: the copy of the footer at the front was spoilt */
     struct vhd_slot *cache; /* VHD_CACHE_SETS * VHD_CACHE_WAYS */
     uint64_t clock;
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "block/vhd.h"
+#include "core/log.h"
 
 enum {
     BLOCKS_MAX = 4 << 20, /* 16 MiB of BAT: 2 TiB, the most a BAT reaches, in blocks of 512 KiB */
@@ -41,7 +42,7 @@ struct wait {
     int error;
 };
 
-static void read_done(struct block_request *req, int error)
+static void request_done(struct block_request *req, int error)
 {
     struct wait *w = req->opaque;
 
@@ -49,18 +50,18 @@ static void read_done(struct block_request *req, int error)
     w->error = error;
 }
 
-/* Blocks; the whole range must be in the file. 0 or -errno. */
-static int read_file(struct vhd *v, uint64_t pos, void *buf, size_t len)
+/* Does a request on the file and blocks until it is done. The whole range must be in the file. 0 or -errno. */
+static int request(struct vhd *v, enum block_op op, uint64_t pos, void *buf, size_t len)
 {
     uint64_t size = v->block->file->size_bytes;
     struct wait w = {false, 0};
     struct iovec iov = {buf, len};
-    struct block_request req = {.op = BLOCK_READ,
+    struct block_request req = {.op = op,
                                 .offset_bytes = pos,
                                 .length_bytes = len,
                                 .iov = &iov,
-                                .iovcnt = 1,
-                                .done = read_done,
+                                .iovcnt = len != 0,
+                                .done = request_done,
                                 .opaque = &w};
 
     if (pos > size || len > size - pos) {
@@ -71,6 +72,11 @@ static int read_file(struct vhd *v, uint64_t pos, void *buf, size_t len)
         block_wait(v->block->file);
     }
     return w.error;
+}
+
+static int read_file(struct vhd *v, uint64_t pos, void *buf, size_t len)
+{
+    return request(v, BLOCK_READ, pos, buf, len);
 }
 
 /* The ones' complement of the sum of all bytes but those of the checksum itself. */
@@ -134,6 +140,29 @@ static int find_footer(struct vhd *v, char *err, size_t errlen)
     if (!have_last) {
         v->footer_pos = 0;
     }
+    v->no_first = !have_first;
+    return 0;
+}
+
+/*
+ * While a file grows its last footer is on the way to the new end, and only the copy at the front tells what
+ * the image is. An image whose copy is spoilt gets one before it is written to, or a kill could cost it.
+ */
+static int mend_first_footer(struct vhd *v, char *err, size_t errlen)
+{
+    int rc = request(v, BLOCK_WRITE, 0, v->footer, VHD_SECTOR);
+
+    if (rc == 0) {
+        rc = request(v, BLOCK_FLUSH, 0, NULL, 0);
+    }
+    if (rc < 0) {
+        return refuse(err, errlen, v,
+                      "cannot write the copy of the VHD footer that is missing at its front: %s",
+                      strerror(-rc));
+    }
+    log_msg(
+        "image %s: the copy of the VHD footer at its front was spoilt and has been written again",
+        v->block->name);
     return 0;
 }
 
@@ -595,6 +624,9 @@ int vhd_read_image(struct vhd *v, const struct block_config *cfg, char *err, siz
     }
     if (rc == 0 && v->type == VHD_DIFFERENCING) {
         rc = open_parent(v, cfg, header, err, errlen);
+    }
+    if (rc == 0 && v->no_first && !v->block->readonly) {
+        rc = mend_first_footer(v, err, errlen);
     }
     return rc;
 }

@@ -71,6 +71,7 @@ struct run {
     uint8_t unknown[SIZE_MAX_BYTES / BLOCK_SECTOR];   /* after a write that failed */
     struct request flight[FLIGHT];
     uint32_t next_value;
+    char err[512]; /* why an image does not open */
 };
 
 static void on_done(struct block_request *req, int error)
@@ -186,10 +187,11 @@ static void make_image(struct run *run)
 
 static struct block *open_image(struct run *run)
 {
-    char err[512] = "";
-    struct block *b = rig_open_as(run->loop, &block_vhd, run->file, false, err, sizeof(err));
+    run->err[0] = '\0';
+    struct block *b =
+        rig_open_as(run->loop, &block_vhd, run->file, false, run->err, sizeof(run->err));
 
-    if (b == NULL && (err[0] == '\0' || strchr(err, '\n') != NULL)) {
+    if (b == NULL && (run->err[0] == '\0' || strchr(run->err, '\n') != NULL)) {
         abort();
     }
     return b;
@@ -309,6 +311,7 @@ static void open_again(struct run *run)
     run->file->hold = false;
     run->b = open_image(run);
     if (run->b == NULL) {
+        fprintf(stderr, "an image that was open does not open again: %s\n", run->err);
         abort();
     }
 }

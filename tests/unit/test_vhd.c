@@ -584,11 +584,18 @@ static void footers(void **state)
     image = load(f, "c.vhd", &len);
     assert_memory_equal(image, image + len - 512, 512);
     free(image);
+    /* The copy at the front is mended by who may write, and only then: without it, one who is killed while
+     * the file grows leaves an image that does not tell what it is. */
     poke(f, "c.vhd", 0, buf, 512);
-    b = open_vhd(f, "c.vhd", false);
-    assert_int_equal(do_op(f, b, BLOCK_READ, 4 * MIB, copy, 512), 0);
-    assert_memory_equal(copy, buf, 512);
-    block_close(b);
+    for (unsigned readonly = 2; readonly-- > 0;) {
+        b = open_vhd(f, "c.vhd", readonly != 0);
+        assert_int_equal(do_op(f, b, BLOCK_READ, 4 * MIB, copy, 512), 0);
+        assert_memory_equal(copy, buf, 512);
+        image = load(f, "c.vhd", &len);
+        assert_memory_equal(image, readonly != 0 ? buf : image + len - 512, 512);
+        free(image);
+        block_close(b);
+    }
 }
 
 /* ---- corrupt images ---- */
