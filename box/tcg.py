@@ -4,8 +4,9 @@
 At random, more often the busier the machine is, the first instruction after a VMRUN raises exceptions that it cannot
 raise: Xen reports a triple fault whose RIP is either the host's own (the instruction after VMRUN, ffff82d0...), or
 directly follows a guest instruction that has just been intercepted and completed (RDTSC, WRMSR, IN, ...), or is that of
-an instruction that is begun anew: the first one of the FPU after another domain had it, where Xen intercepts #NM. Four
-idle PVH guests, which have no device model at all, show the first two within two minutes.
+an instruction that is begun anew: the first one of the FPU after another domain had it, where Xen intercepts #NM; or
+is the first one of an interrupt's entry, where VMRUN was told to deliver that interrupt. Four idle PVH guests, which
+have no device model at all, show the first two within two minutes.
 """
 
 import functools
@@ -24,6 +25,9 @@ SIGNS = (
 INTERCEPTED = re.compile(rb"(?:\x0f\x31(?:\x90\x90\x90)?|\x0f\x30|\x0f\xa2|[\xe4-\xe7].|[\xec-\xef]|\xf4)\Z", re.S)
 # What Linux begins with after a switch: FNCLEX, FXSAVE and FXRSTOR (memory), XSAVE, XRSTOR and their kin.
 FPU = re.compile(rb"[\xd8-\xdf]|\x48?\x0f(?:\xae[\x00-\xbf]|\xc7[\x18-\x2f\x58-\x6f\x98-\xaf])", re.S)
+# Linux's entries for interrupts without an error code: CLAC (or the room for it), CLD, PUSH -1, CALL error_entry; for
+# devices' vectors: PUSH the vector, JMP, on a boundary of eight bytes.
+ENTRY = re.compile(rb"(?:\x0f\x01\xca|\x90\x90\x90)\xfc\x6a\xff\xe8|\x6a.\xe9", re.S)
 
 
 @functools.lru_cache(maxsize=None)
@@ -73,6 +77,8 @@ def explain(console, kernel_folder):
             return f"guest triple fault at {rip:x}, right after an intercepted instruction was completed"
         if FPU.match(_code(_kernel(kernel_folder), rip, 4)):
             return f"guest triple fault at {rip:x}, an FPU instruction that was begun anew"
+        if rip % 8 == 0 and ENTRY.match(_code(_kernel(kernel_folder), rip, 7)):
+            return f"guest triple fault at {rip:x}, the first instruction of an interrupt that was delivered"
     for pattern, meaning in SIGNS:
         if pattern.search(console):
             return meaning
