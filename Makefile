@@ -46,7 +46,7 @@ FUZZ_FLAGS := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefine
 FUZZ_SUP := tests/fuzz/fuzz.c $(UNIT_SUP)
 FUZZ_LIB_OBJ := $(LIB_SRC:%.c=$(B)/fuzz/%.o) $(FUZZ_SUP:%.c=$(B)/fuzz/%.o)
 
-.PHONY: all help setup unit fuzz box check bench demo demo-install install clean sanitize clang-check
+.PHONY: all help setup unit fuzz box box-all check bench demo demo-install install clean sanitize clang-check
 .SECONDARY:
 
 all: $(B)/hvm-dm
@@ -60,6 +60,7 @@ help:
 	@echo "make board        the binary on fake Xen, compared with the peer"
 	@echo "make fuzz         each fuzz target for FUZZ_SECONDS (default 10; FUZZ_SEED= varies it)"
 	@echo "make box          real Xen in a box: boots, installation, disks, media, network, xl commands, screenshots"
+	@echo "make box-all      the long ones, too: each installation, 100 MB over each network card, each screen mode, X (four hours)"
 	@echo "make bench        hvm-dm beside the peer, one table"
 	@echo "make install      DESTDIR=$(DESTDIR) PREFIX=$(PREFIX)"
 	@echo "make setup        install the Debian packages that are needed"
@@ -120,6 +121,9 @@ fuzz: $(FUZZ)
 
 box: $(B)/hvm-dm
 	@tests/box/run $(B)/box
+
+box-all: $(B)/hvm-dm
+	@tests/box/run $(B)/box --all
 
 clang-check:
 	@$(MAKE) --no-print-directory B=$(B)/clang CC=$(CLANG) CFLAGS="-O1" $(B)/clang/hvm-dm
