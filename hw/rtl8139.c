@@ -26,7 +26,11 @@ enum {
     BMCR_ANE = 0x1000,
     BMCR_DUPLEX = 0x0100,
     BMSR_DONE = 0x0020,
-    BMSR_LINK = 0x0004
+    BMSR_LINK = 0x0004,
+    CSCR_FIXED = 0x0340, /* LD (no loss of link pulses), heart beat, 100 Mbit/s */
+    CSCR_CON_STATUS = 0x0008,
+    CSCR_LINK_OK = 0x0400,
+    CSCR_LINK_CHANGE = 0x0800
 };
 
 void rtl8139_raise(struct rtl8139 *d, uint16_t bits)
@@ -224,10 +228,16 @@ static uint32_t rd_aner(const struct rtl8139 *d, const struct reg_desc *reg)
     return link_up(d) ? 1 : 0;
 }
 
+/*
+ * Con_status (data sheet 6.27), and two bits that it calls reserved and the drivers of the C mode know: link OK, and
+ * link change, until the interrupt of the change is acknowledged. Linux's 8139too looks at its PHY only where the latter
+ * is set. The peer always reads 0340h, so its guests keep their carrier with that driver.
+ */
 static uint32_t rd_cscr(const struct rtl8139 *d, const struct reg_desc *reg)
 {
-    (void)d, (void)reg;
-    return 0x0340;
+    (void)reg;
+    return CSCR_FIXED | (link_up(d) ? CSCR_CON_STATUS | CSCR_LINK_OK : 0u) |
+           ((d->r.isr & RTL8139_ISR_PUN) != 0 ? CSCR_LINK_CHANGE : 0u);
 }
 
 /* TSAD gathers TOK, TUN, TABT and OWN of the four descriptors. */

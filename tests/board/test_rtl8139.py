@@ -67,6 +67,7 @@ WIDTHS = ([(r, 4) for r in (0, 8, 0xc, 0x10, 0x20, 0x2c, 0x30, TCR, RCR, MPC, TI
     ("ones 62/2( unlocked)?", ours(0x1000), "BMCR: restarting auto-negotiation clears itself (802.3 22.2.4.1.7)"),
     ("zeros 62/2( unlocked)?", ours(0), "BMCR: auto-negotiation can be switched off"),
     ("(ones|zeros) 6a/2( unlocked)?", ours(1), "ANER is read-only (802.3 table 28-5)"),
+    ("(reset|ones|zeros) 74/2( unlocked)?", ours(0x748), "CSCR shows the link (data sheet 6.27, Linux's 8139too); the peer's is fixed"),
 ], **NIC)
 def test_registers(m, out):
     c = Card(m)

@@ -28,7 +28,7 @@ static void test_reset_values(void **state)
         {MSR, 1, 0xd0},        {0x59, 1, 1},      {0x5a, 1, 0},
         {0x5c, 2, 0},          {0x5e, 1, 0x20},   {TSAD, 2, 0x000f},
         {BMCR, 2, 0x1000},     {BMSR, 2, 0x782d}, {0x66, 2, 0x05e1},
-        {0x68, 2, 0x05e1},     {0x6a, 2, 1},      {0x74, 2, 0x0340},
+        {0x68, 2, 0x05e1},     {0x6a, 2, 1},      {0x74, 2, 0x0748},
         {0xd8, 1, 0},          {TPPOLL, 1, 0},    {CPCR, 2, 0},
         {RDSAR, 4, 0},         {RDSAR + 4, 4, 0}, {0xec, 1, 0},
         {0x90, 4, 0},
@@ -85,7 +85,7 @@ static void test_masks(void **state)
         {BMSR, 2, 0x782d, 0x782d, false},
         {0x66, 2, 0xffff, 0, false},
         {0x68, 2, 0x05e1, 0x05e1, false},
-        {0x74, 2, 0x0340, 0x0340, false},
+        {0x74, 2, 0x0748, 0x0748, false},
         {0xd8, 1, 0x7f, 0, false},
         {CPCR, 2, 0x007b, 0, false},
         {RDSAR, 4, 0xffffffff, 0, false},
@@ -297,8 +297,11 @@ static void test_link(void **state)
     assert_int_equal(rtl_rd(r, MSR, 1) & 4, 4);
     assert_int_equal(rtl_rd(r, BMSR, 2), 0x7809);
     assert_int_equal(rtl_rd(r, 0x68, 2), 0);
+    assert_int_equal(rtl_rd(r, 0x74, 2), 0x0b40); /* changed, until that is acknowledged */
     rtl_wr(r, ISR, 2, PUN);
+    assert_int_equal(rtl_rd(r, 0x74, 2), 0x0340);
     net_fake_link(r->net, true);
+    assert_int_equal(rtl_rd(r, 0x74, 2), 0x0f48);
     assert_int_equal(rtl_rd(r, ISR, 2), PUN);
     assert_int_equal(rtl_rd(r, BMSR, 2), 0x782d);
     rtl_wr(r, BMCR, 2, 0x2100);
