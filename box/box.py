@@ -200,6 +200,11 @@ class Box:
         """A text when the console, from a place in it on, shows one of the known errors of the software CPU, else None."""
         return None if have_kvm() else tcg.explain(self.read_console()[since:], make("mkkernel"))
 
+    def triple_fault(self, since=0):
+        """A text when the console, from a place in it on, shows a guest's triple fault of whatever kind, else None."""
+        found = None if have_kvm() else tcg.TRIPLE.search(self.read_console()[since:])
+        return f"guest triple fault at {int(found[2], 16):x}, of no known kind" if found else None
+
     # -- commands -------------------------------------------------------------------------------------
 
     def _read(self, name):
