@@ -427,12 +427,14 @@ class Tests(suite.Suite):
 
     def run_pv(self):
         """PV drivers: boots over the emulated card, then netfront takes over; vif-bridge, vif-route, vif-nat; attach, detach."""
+        others = self.taps()
         self.start("pv", PV, 384, extra=[f"mac={mac(32)},script=vif-route,ip={ROUTED}",
                                          f"mac={mac(33)},script=vif-nat,ip={NATTED}"])
         before = self.taps()
         guest, sh = self.up("pv", PV)
-        self.check("pv: three taps for the boot, none after the unplug", len(before) == 3 and self.taps() == [],
-                   f"{before} {self.taps()}")
+        after = self.taps()
+        self.check("pv: three taps for the boot, none after the unplug", len(before) == len(others) + 3 and after == others,
+                   f"{others} {before} {after}")
         self.network_list("pv", [31, 32, 33], "4")
         dev = self.dhcp("vif-bridge: netfront", sh, PV[0], "vif")
         self.ping("vif-bridge: ping", sh, "10.7.0.1")
