@@ -23,8 +23,8 @@ SIGNS = (
 )
 # Instructions that Xen intercepts always (Linux replaces "rdtsc; nop; nop; nop" by "lfence; rdtsc" when it starts), and the
 # accesses of Linux's ioread16() and its kin, (%rdi) and (%rsi), to a device's memory.
-INTERCEPTED = re.compile(rb"(?:\x0f\x31(?:\x90\x90\x90)?|\x0f\x30|\x0f\xa2|\x0f\x01\xd9|[\xe4-\xe7].|[\xec-\xef]|\xf4|[\x8a\x8b]\x07|[\x88\x89]\x3e)\Z",
-                         re.S)
+INTERCEPTED = re.compile(rb"(?:\x0f\x31(?:\x90\x90\x90)?|\x0f\x30|\x0f\xa2|\x0f\x01\xd9|[\xe4-\xe7].|[\xec-\xef]|\xf4|"
+                         rb"[\x8a\x8b]\x07|[\x88\x89]\x3e)\Z", re.S)
 # What Linux begins with after a switch: FNCLEX, FXSAVE and FXRSTOR (memory), XSAVE, XRSTOR and their kin.
 FPU = re.compile(rb"[\xd8-\xdf]|\x48?\x0f(?:\xae[\x00-\xbf]|\xc7[\x18-\x2f\x58-\x6f\x98-\xaf])", re.S)
 # Linux's entries for interrupts without an error code: CLAC (or the room for it), CLD, PUSH -1, CALL error_entry; for
