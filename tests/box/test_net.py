@@ -206,8 +206,9 @@ class Tests(suite.Suite):
             right, key = True, (name, way)
             while right and self.carried.get(key, 0) < MEGABYTES:
                 right, took = self.transfer(way, guest, sh, nic, PIECE_MEGABYTES)
-                self.carried[key] = self.carried.get(key, 0) + PIECE_MEGABYTES
-                print(f"     {self.carried[key]} MB {way} the guest: {took}", flush=True)
+                if right:
+                    self.carried[key] = self.carried.get(key, 0) + PIECE_MEGABYTES
+                print(f"     {self.carried.get(key, 0)} MB {way} the guest: {took}", flush=True)
             self.check(f"{name}: {MEGABYTES} MB {way} the guest, {PIECE_MEGABYTES} at a time", right)
         sh("rm -f /tmp/d")
 
