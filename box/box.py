@@ -65,6 +65,27 @@ def make(script, *args):
                           text=True).stdout.strip().splitlines()[-1]
 
 
+def run_program(name, prepare):
+    """A program that does something in a box. prepare() makes what it needs and returns the Box, not yet started, and a function
+    that starts it and does the work, and returns the exit code. Both are done once more when the software CPU failed. Returns
+    the program's exit code."""
+    for last in (False, True):
+        box = None
+        try:
+            box, work = prepare()
+            return work()
+        except BoxError as e:
+            why = box.failed_by_tcg() if box else None
+            if last or not why:
+                print(f"{name}: {e}", file=sys.stderr)
+                return 1
+            print(f"{name}: the software CPU failed ({why}); once more", file=sys.stderr)
+        except KeyboardInterrupt:
+            print("  stopped", flush=True)
+            return 130
+    return 1
+
+
 class Box:
     """A running Xen host. dm: "hvm-dm" (build/hvm-dm), "peer" or the path of a binary.
 

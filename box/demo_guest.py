@@ -134,6 +134,19 @@ def run(box, text, paths, port, own):
     return 0
 
 
+def in_box(box, text, paths, port, own):
+    """Starts the box, runs the guest and ends both in order, so that images of the user's are whole. Returns the exit code."""
+    since = time.monotonic()
+    with box:
+        step("boot the Xen host (QEMU, " + ("KVM)" if xenbox.have_kvm() else "software CPU)"), since)
+        try:
+            return run(box, text, paths, port, own)
+        finally:
+            if box.qemu.poll() is None:
+                print("  cleaning up", flush=True)
+                box.off()
+
+
 def main():
     """Returns the exit code."""
     port = int(env("VNC_PORT", "5900"))
@@ -147,31 +160,13 @@ def main():
         except OSError as e:
             print(f"demo: 127.0.0.1:{port}: {e.strerror} (VNC_PORT= takes another)", file=sys.stderr)
             return 1
-    for attempt in (1, 2):
-        box = None
-        try:
-            images, text, paths = prepare()
-            since = time.monotonic()
-            box = xenbox.Box(dm=env("DM", "hvm-dm"), images=images, vnc_port=port)
-            with box:
-                step("boot the Xen host (QEMU, " + ("KVM)" if xenbox.have_kvm() else "software CPU)"), since)
-                try:
-                    return run(box, text, paths, port, own)
-                finally:
-                    if box.qemu.poll() is None:
-                        print("  cleaning up", flush=True)
-                        box.off()
-        except xenbox.BoxError as e:
-            why = box.failed_by_tcg() if box else None
-            if why and attempt == 1:
-                print(f"demo: the software CPU failed ({why}); once more", file=sys.stderr)
-                continue
-            print(f"demo: {e}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            print("  stopped", flush=True)
-            return 130
-    return 1
+
+    def program():
+        images, text, paths = prepare()
+        box = xenbox.Box(dm=env("DM", "hvm-dm"), images=images, vnc_port=port)
+        return box, lambda: in_box(box, text, paths, port, own)
+
+    return xenbox.run_program("demo", program)
 
 
 if __name__ == "__main__":

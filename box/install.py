@@ -148,45 +148,40 @@ def start(box, disk, say=lambda *_: None, end="poweroff", **options):
     return guest, seconds
 
 
-def main():
-    """make demo-install. Returns the exit code."""
-    env = os.environ.get
-    fmt, bus, pv = env("FORMAT") or "raw", env("BUS") or "ide", env("PV") == "1"
-    port = int(env("VNC_PORT") or 5900)
-
+def demo(box, iso, kind, port):
+    """An installation on a disk of that kind (format, bus, whether with PV drivers). Returns the exit code."""
     def say(text, seconds):
         print(f"  {text:<66} {seconds:6.1f} s", flush=True)
 
-    iso = xenbox.make("mkinstaller")
-    for attempt in (1, 2):
+    with box, tempfile.TemporaryDirectory(prefix="hvm-dm-install-") as tmp:
+        say("boot the Xen host", box.timings["box ready"])
+        print(f"\n      watch it: vncviewer 127.0.0.1:{port - 5900 if port >= 5900 else '::' + str(port)}\n", flush=True)
+        disk = Disk(box, "disk", *kind)
+        install(box, disk, say)
+        guest, _ = start(box, disk, say)
+        wrong = disk.verify(tmp, os.path.join(os.path.dirname(iso), "manifest"))
+        for text in wrong + complaints(guest.log):
+            print(f"  WRONG: {text}")
+        if os.environ.get("DISK"):
+            disk.fetch(os.environ["DISK"])
+            print(f"  kept as {os.environ['DISK']}")
+        if not wrong:
+            print("  the disk seen from outside: file system clean, all checksums equal")
+        return 1 if wrong else 0
+
+
+def main():
+    """make demo-install. Returns the exit code."""
+    env = os.environ.get
+    kind = env("FORMAT") or "raw", env("BUS") or "ide", env("PV") == "1"
+    port = int(env("VNC_PORT") or 5900)
+
+    def prepare():
+        iso = xenbox.make("mkinstaller")
         box = xenbox.Box(dm=env("DM") or "hvm-dm", images={"installer.iso": iso}, vnc_port=port)
-        try:
-            with box, tempfile.TemporaryDirectory(prefix="hvm-dm-install-") as tmp:
-                say("boot the Xen host", box.timings["box ready"])
-                print(f"\n      watch it: vncviewer 127.0.0.1:{port - 5900 if port >= 5900 else '::' + str(port)}\n", flush=True)
-                disk = Disk(box, "disk", fmt, bus, pv)
-                install(box, disk, say)
-                guest, _ = start(box, disk, say)
-                wrong = disk.verify(tmp, os.path.join(os.path.dirname(iso), "manifest"))
-                for text in wrong + complaints(guest.log):
-                    print(f"  WRONG: {text}")
-                if env("DISK"):
-                    disk.fetch(env("DISK"))
-                    print(f"  kept as {env('DISK')}")
-                if not wrong:
-                    print("  the disk seen from outside: file system clean, all checksums equal")
-                return 1 if wrong else 0
-        except xenbox.BoxError as e:
-            why = box.failed_by_tcg()
-            if why and attempt == 1:
-                print(f"demo-install: the software CPU failed ({why}); once more", file=sys.stderr)
-                continue
-            print(f"demo-install: {e}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            print("  stopped", flush=True)
-            return 130
-    return 1
+        return box, lambda: demo(box, iso, kind, port)
+
+    return xenbox.run_program("demo-install", prepare)
 
 
 if __name__ == "__main__":
