@@ -246,6 +246,10 @@ void options_free(struct options *o);
  * instead. */
 int options_check_supported(const struct options *o, char *err, size_t errlen);
 
+/** The PCI address in a property addr=: "SLOT" or "SLOT.FUNCTION", each in hexadecimal with or without 0x, 0 to 1f and 0 to 7.
+ * False, and *devfn is as before, for anything else. */
+bool options_pci_addr(const char *text, uint8_t *devfn);
+
 /* Texts for -help and -version, each ending in a newline. */
 const char *options_help_text(void);
 const char *options_version_text(void);

@@ -270,8 +270,7 @@ struct slot_map {
     uint8_t functions[PCI_SLOTS]; /* bit per used function */
 };
 
-/* "SLOT" or "SLOT.FUNCTION", each in hexadecimal with or without 0x. */
-static bool parse_pci_addr(const char *text, uint8_t *devfn)
+bool options_pci_addr(const char *text, uint8_t *devfn)
 {
     char *end;
     unsigned long slot, function = 0;
@@ -296,7 +295,7 @@ static bool parse_pci_addr(const char *text, uint8_t *devfn)
 static int take_given_slot(struct parser *p, struct slot_map *map, struct parsed_device *d)
 {
     p->option = "-device";
-    if (!parse_pci_addr(d->addr, &d->devfn)) {
+    if (!options_pci_addr(d->addr, &d->devfn)) {
         return options_bad(p,
                            "%s: bad addr '%.40s'; it must be SLOT or SLOT.FUNCTION in hexadecimal, "
                            "0 to 1f and 0 to 7",

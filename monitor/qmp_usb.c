@@ -11,8 +11,6 @@
 #include "hw/board_usb.h"
 #include "monitor/qmp_priv.h"
 
-enum { PCI_SLOTS = 32 };
-
 /* What people and toolstacks ask for and cannot have, with the reason. */
 static const struct {
     const char *driver, *why;
@@ -78,26 +76,6 @@ static const char *property(struct json_object *args, const char *name)
     return json_object_object_get_ex(args, name, &value) ? value_text(value) : NULL;
 }
 
-/* "SLOT" or "SLOT.FUNCTION", hexadecimal. */
-static bool parse_addr(const char *text, uint8_t *devfn)
-{
-    unsigned long slot, function = 0;
-    char *end;
-
-    if (!isxdigit((unsigned char)text[0])) {
-        return false;
-    }
-    slot = strtoul(text, &end, 16);
-    if (*end == '.') {
-        if (!isxdigit((unsigned char)end[1])) {
-            return false;
-        }
-        function = strtoul(end + 1, &end, 16);
-    }
-    *devfn = (uint8_t)(slot << 3 | (function & 7));
-    return *end == '\0' && slot < PCI_SLOTS && function < 8;
-}
-
 /* A number of ports: 1 .. OPTIONS_XHCI_PORTS_MAX; not given: the usual number. */
 static bool parse_ports(const char *text, uint8_t *ports)
 {
@@ -141,7 +119,7 @@ static int cmd_device_add(struct qmp *q, void *opaque, struct json_object *args,
     if (o.id != NULL && !is_identifier(o.id)) {
         return qmp_fail(e, QMP_GENERIC_ERROR, "Parameter 'id' expects an identifier");
     }
-    if (addr != NULL && !parse_addr(addr, &o.devfn)) {
+    if (addr != NULL && !options_pci_addr(addr, &o.devfn)) {
         return qmp_fail(e, QMP_GENERIC_ERROR,
                         "Parameter 'addr' expects SLOT or SLOT.FUNCTION in hexadecimal");
     }
