@@ -137,3 +137,29 @@ bool harness_save_load_save(struct harness *h)
 {
     return harness_transfer(h, h);
 }
+
+bool harness_spoil_state(struct harness *h, unsigned bit_step, void (*live)(int n))
+{
+    struct save_stream s;
+    unsigned accepted = 0;
+    bool good;
+
+    save_init(&s);
+    good = board_save(&h->board, &s) == 0;
+    for (size_t i = RECORD_HEADER; good && i < s.len; i++) {
+        for (unsigned bit = 0; good && bit < 8; bit += bit_step) {
+            struct save_stream in;
+
+            s.data[i] ^= (uint8_t)(1u << bit);
+            save_init_load(&in, s.data, s.len);
+            if (board_load(&h->board, &in) == 0) {
+                accepted++;
+                live((int)i);
+                good = harness_save_load_save(h);
+            }
+            s.data[i] ^= (uint8_t)(1u << bit);
+        }
+    }
+    save_free(&s);
+    return good && accepted > 0;
+}

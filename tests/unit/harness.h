@@ -65,3 +65,7 @@ void harness_step(struct harness *h, uint64_t ns);
 bool harness_save_load_save(struct harness *h);
 /* As above but between two boards made alike; for tests that compare behaviour after a load. */
 bool harness_transfer(struct harness *from, struct harness *to);
+/* Loads the board's state with one bit wrong, one load for each byte behind the first record's header and each bit_step'th bit of
+ * it: refused, or a state to live with: then live(n) is called, n another one each time, and it has to save and load as it is.
+ * False where it does not, or where nothing was accepted. */
+bool harness_spoil_state(struct harness *h, unsigned bit_step, void (*live)(int n));
