@@ -8,7 +8,8 @@ build="gcc make pkg-config libc6-dev libxen-dev libvncserver-dev libjson-c-dev s
  libisal-dev libsdl2-dev"
 test="clang llvm libclang-rt-14-dev libcmocka-dev git python3 qemu-system-xen
  qemu-system-x86 qemu-utils fdisk e2fsprogs xorriso isolinux syslinux-common busybox-static cpio zstd
- nbdkit dpkg-dev gvncviewer imagemagick openssl procps iproute2 libsdl2-2.0-0 xvfb xdotool x11-utils openbox"
+ nbdkit dpkg-dev gvncviewer imagemagick openssl procps iproute2 libsdl2-2.0-0 xvfb xdotool x11-utils openbox
+ edid-decode"
 desktop="tigervnc-viewer xtightvncviewer chromium"
 case ${1:-all} in
 build) want=$build ;;

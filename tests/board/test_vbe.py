@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Bochs VBE registers, linear and banked memory and the MMIO BAR of stdvga, against the peer."""
 import random
+import subprocess
 
 import pcibus
 import vga
@@ -176,6 +177,14 @@ def test_mmio_bar(m, out):
         out("byte order %#x" % v, m.readl(base + 0x604))
     for off in (0x180, 0x200, 0x3fc, 0x420, 0x480, 0x516, 0x520, 0x5fc, 0x608, 0x700, 0xffc):
         out("hole %#x" % off, (m.readb(base + off), m.readw(base + off), m.readl(base + off)))
+
+
+def test_edid(t):
+    """The monitor's description conforms to VESA's standard, says edid-decode."""
+    with t.machine(vga="stdvga") as m:
+        edid = m.read(pcibus.find(pcibus.assign(m), 3, 2)[0], 128)
+    said = subprocess.run(["edid-decode", "-c"], input=edid, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    t.equal((said.returncode, said.stdout.decode().splitlines()[-1:]), (0, ["EDID conformity: PASS"]), said.stdout.decode())
 
 
 def random_registers(seed):

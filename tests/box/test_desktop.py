@@ -223,7 +223,8 @@ class Tests(suite.Suite):
     def run_stdvga_user(self):
         """stdvga without kernel driver: X with vesa."""
         desk = self.boot("stdvga_user", NO_KMS, vga="stdvga")
-        self.x(desk, "stdvga_user", "vesa", 24, "1024x768", "VESA")
+        size = self.x(desk, "stdvga_user", "vesa", 24, server="VESA")
+        self.check("stdvga_user: X, vesa 24: the monitor's greatest mode that X takes", size == (1920, 1080), size)
         desk.sh("x end")
         self.x(desk, "stdvga_user", "vesa", 16, "1280x1024", "VESA")
         desk.guest.destroy()
