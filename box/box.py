@@ -61,29 +61,32 @@ def have_kvm():
 
 def make(script, *args):
     """Runs a box/mk* script; returns the cache folder it prints."""
-    return subprocess.run([os.path.join(HERE, script), *args], check=True, stdout=subprocess.PIPE,
-                          text=True).stdout.strip().splitlines()[-1]
+    run = subprocess.run([os.path.join(HERE, script), *args], check=False, stdout=subprocess.PIPE, text=True)
+    if run.returncode != 0:
+        raise BoxError(f"box/{script} failed, exit status {run.returncode}; what it said is above")
+    return run.stdout.strip().splitlines()[-1]
 
 
 def run_program(name, prepare):
     """A program that does something in a box. prepare() makes what it needs and returns the Box, not yet started, and a function
     that starts it and does the work, and returns the exit code. Both are done once more when the software CPU failed. Returns
     the program's exit code."""
-    for last in (False, True):
+    repeated = False
+    while True:
         box = None
         try:
             box, work = prepare()
             return work()
         except BoxError as e:
             why = box.failed_by_tcg() if box else None
-            if last or not why:
+            if repeated or not why:
                 print(f"{name}: {e}", file=sys.stderr)
                 return 1
             print(f"{name}: the software CPU failed ({why}); once more", file=sys.stderr)
+            repeated = True
         except KeyboardInterrupt:
             print("  stopped", flush=True)
             return 130
-    return 1
 
 
 class Box:
